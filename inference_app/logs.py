@@ -1,0 +1,39 @@
+# Copyright (c) 2026 deepmlhub
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Logs: one JSON object a line on stdout."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+log = logging.getLogger("inference_app")
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as a JSON object; C(extra={"fields": {...}}) adds keys."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
+        line.update(getattr(record, "fields", {}))
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()
+
+
+def configure(level: str) -> None:
+    """Send everything, the server's own words too, to stdout as JSON."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    # at debug these would drown our own lines
+    for name in ("asyncio", "uvicorn", "uvicorn.error"):
+        logging.getLogger(name).setLevel(max(logging.INFO, logging.getLevelName(level)))
