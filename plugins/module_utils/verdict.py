@@ -1,0 +1,813 @@
+# Copyright (c) 2026 deepmlhub
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The verdict on a Deployment's rollout: progressing, done, or failed with a proven cause. Pure.
+
+An Observation is fed what the API server says, change by change or as lists; C(judge) looks at it at a given moment.
+Every moment is a number of seconds on the caller's steady clock. What goes wrong becomes a Fact: a cause, how often, how
+long. RULES says from when on a fact is proof; before that it is only what the rollout waits for.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+Object = Mapping[str, Any]
+
+RESOURCES = ("deployments", "replicasets", "pods", "events")
+
+# A node that is being added, or that is expected back, normally takes minutes.
+NODE_COMES = 300.0
+# Retries come ever more rarely. After this silence, what failed before counts as still failing.
+SILENCE = 7.0
+# The kubelet comes back to a pod that it could not start after 10 to 15 seconds.
+KUBELET_RETRY = 15.0
+
+DENIED = (
+    r"denied|unauthorized|forbidden|\b40[13]\b|authentication required|authorization failed|no basic auth credentials|"
+    r"insufficient.scope|signature"
+)
+NOT_FOUND = r"not.?found|manifest.unknown|name.unknown|repository name not known|does not exist|no such image|\b404\b"
+OVERLOADED = r"\b429\b|too ?many ?requests|rate limit"
+# The kubelet or the runtime is late, which says nothing of the manifest.
+LATE = r"timed out waiting|deadline exceeded|is reserved for|not yet been read|failed to sync|not registered"
+QUOTA = r"exceeded quota"
+
+
+class Rule(NamedTuple):
+    """From when on a fact is proof. The first row with the fact's cause whose C(text) is found in its text applies.
+
+    C(repeats): times that one container, pod or ReplicaSet must have failed. C(age): seconds that it must have lasted;
+    None stands for C(unschedulable_timeout). C(summary) and C(hint) are for the person, with fields of the evidence.
+    """
+
+    cause: str
+    text: str
+    repeats: int
+    age: float | None
+    summary: str
+    hint: str
+
+
+RULES = (
+    Rule(
+        "Gone", "", 1, 0,
+        "the Deployment is gone",
+        "Somebody or something deleted or replaced it: see who in the audit log, then deploy again",
+    ),
+    Rule(
+        "Paused", "", 1, 0,
+        "the Deployment is paused, so its change does not roll out",
+        "Run kubectl rollout resume, or take spec.paused out of the manifest, and deploy again",
+    ),
+    Rule(
+        "InvalidImageName", "", 1, 5,
+        "the image name {image} cannot be parsed",
+        "Correct the image name: lower case, no blanks, [host/]path[:tag][@digest]",
+    ),
+    Rule(
+        "ErrImageNeverPull", "", 1, 5,
+        "the image {image} is not on node {node}, and imagePullPolicy Never forbids to fetch it",
+        "Set imagePullPolicy to IfNotPresent or Always, or load the image onto the nodes",
+    ),
+    Rule(
+        "ImagePullBackOff", OVERLOADED, 3, 0,
+        "the registry limits how often {image} may be pulled",
+        "Log in to the registry with an imagePullSecret, use a mirror, or wait for the limit to reset",
+    ),
+    Rule(
+        "ImagePullBackOff", DENIED, 1, 0,
+        "the registry refuses to hand out the image {image}",
+        "Give the nodes (or the pod's imagePullSecrets) the right to read this repository. Some registries say the "
+        "same of an image that does not exist",
+    ),
+    Rule(
+        "ImagePullBackOff", r"no match for platform", 1, 0,
+        "the image {image} is not built for the platform of node {node}",
+        "Build the image for this platform, or select nodes that fit it",
+    ),
+    # A name that does not resolve is the network's trouble, and it passes.
+    Rule(
+        "ImagePullBackOff", r"no such host|server misbehaving", 3, 0,
+        "the node cannot resolve the name of the registry of {image}",
+        "Check the registry's name in the image, and DNS on the node",
+    ),
+    Rule(
+        "ImagePullBackOff", NOT_FOUND, 1, 0,
+        "the registry does not have the image {image}",
+        "Push the image first, or correct its name and tag",
+    ),
+    Rule(
+        "ImagePullBackOff", "", 3, 0,
+        "the image {image} cannot be pulled",
+        "Check that the nodes reach the registry and trust its certificate",
+    ),
+    Rule(
+        "CreateContainerConfigError", LATE, 4, 60,
+        "the kubelet on {node} cannot prepare container {container}",
+        "Look at the kubelet of this node and at what the message names",
+    ),
+    Rule(
+        "CreateContainerConfigError", "", 1, 5,
+        "container {container} needs something that its configuration does not give",
+        "Add what the message names (a ConfigMap or Secret, or a key in it; or a numeric user), or stop asking for it",
+    ),
+    Rule(
+        "CreateContainerError", LATE, 8, 120,
+        "the container runtime on {node} does not create container {container}",
+        "Look at the node's disk and container runtime",
+    ),
+    Rule(
+        "CreateContainerError", "", 2, 0,
+        "container {container} cannot be created",
+        "Correct what the message names, usually command, args, mounts or securityContext",
+    ),
+    Rule(
+        "RunContainerError", LATE, 8, 120,
+        "the container runtime on {node} does not start container {container}",
+        "Look at the node's disk and container runtime",
+    ),
+    Rule(
+        "RunContainerError", "", 2, 0,
+        "container {container} cannot be started",
+        "Correct command, args or workingDir so that they name something that is in the image and may be run",
+    ),
+    Rule(
+        "OOMKilled", "", 3, 0,
+        "container {container} needs more memory than its limit {limit}",
+        "Raise resources.limits.memory of {container} above {limit}, or load less: fewer workers, a smaller model",
+    ),
+    Rule(
+        "CrashLoopBackOff", r"liveness probe|startup probe", 3, 0,
+        "a probe keeps killing container {container} (exit code {exit_code})",
+        "Give the container more time with a startupProbe, or correct the probe's path and port, or see in the log "
+        "why it does not answer",
+    ),
+    Rule(
+        "CrashLoopBackOff", r"exit code 0\b", 3, 0,
+        "container {container} ends by itself (exit code 0), and a Deployment starts it again and again",
+        "Let the container's command run a server in the foreground",
+    ),
+    Rule(
+        "CrashLoopBackOff", "", 3, 0,
+        "container {container} keeps ending (exit code {exit_code})",
+        "Read its last log lines, correct the image or its configuration, and deploy again",
+    ),
+    Rule(
+        "FailedMount", NOT_FOUND + r"|non-existent", 2, 5,
+        "a volume of pod {pod} names something that does not exist",
+        "Create the ConfigMap, Secret, key or claim that the message names, or correct the volume",
+    ),
+    Rule(
+        "FailedMount", "", 5, 60,
+        "a volume of pod {pod} cannot be mounted",
+        "See the message: the storage, its driver or the node refuse the volume",
+    ),
+    Rule(
+        "FailedCreate", r"failed calling webhook|timed? ?out|deadline exceeded|currently unable", 1, 12,
+        "the API server cannot ask an admission webhook, and creates no pod",
+        "Bring the webhook that the message names back, or let its failurePolicy be Ignore",
+    ),
+    Rule(
+        "FailedCreate", QUOTA, 1, 5,
+        "the namespace's quota has no room for another pod",
+        "Raise the ResourceQuota, free something, or ask for less; a rolling update needs room for maxSurge pods more",
+    ),
+    Rule(
+        "FailedCreate", r"violates PodSecurity", 1, 5,
+        "Pod Security of the namespace forbids the pod",
+        "Set in the pod template what the message lists, or ask for another level on the namespace",
+    ),
+    Rule(
+        "FailedCreate", "", 1, 5,
+        "the API server refuses to create the pod",
+        "Correct what the message names (admission policy or webhook, LimitRange, service account) and deploy again",
+    ),
+    Rule(
+        "Unschedulable", r"^NotTriggerScaleUp", 1, 0,
+        "no node has room for pod {pod}, and the autoscaler will add none",
+        "Ask for less, or give the cluster a node pool whose nodes fit the pod and may grow",
+    ),
+    Rule(
+        "Unschedulable", r"^TriggeredScaleUp|^Nominated|were unschedulable|\{node\.kubernetes\.io/", 1, NODE_COMES,
+        "no node has taken pod {pod}, though one was expected to",
+        "See kubectl get nodes: cordoned, not ready, or a new one that does not come up",
+    ),
+    Rule(
+        "Unschedulable", "", 1, None,
+        "no node takes pod {pod}",
+        "Ask for less CPU or memory, free or add nodes, or correct node selector, affinity and tolerations",
+    ),
+    Rule(
+        "ProgressDeadlineExceeded", "", 1, 0,
+        "the rollout made no progress for {deadline} s (progressDeadlineSeconds)",
+        "See why the pod is not ready: its probe's path and port, its log, its events",
+    ),
+)  # fmt: skip
+
+PULL_REASONS = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "SignatureValidationFailed", "ImageInspectError"}
+)
+STUCK_REASONS = frozenset({"InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError"})
+START_REASONS = frozenset({"CreateContainerError", "RunContainerError"})
+NOT_STARTED = frozenset({"StartError", "ContainerCannotRun"})
+# Events that tell something without being warnings.
+TELLING = frozenset({"Killing", "TriggeredScaleUp", "NotTriggerScaleUp"})
+REVISION = "deployment.kubernetes.io/revision"
+# The kubelet forgets a container's crashes when it has run for this long.
+FORGIVEN = 600.0
+
+
+class Fact(NamedTuple):
+    """What the cluster says goes wrong: C(repeats) times, for C(age) seconds; C(about) is the pod or other object."""
+
+    cause: str
+    text: str
+    about: Object
+    repeats: int = 1
+    age: float = 0.0
+    container: str = ""
+    reason: str = ""
+    message: str = ""
+    exit_code: int | None = None
+
+
+class Happening(NamedTuple):
+    """An Event, with its times on the caller's clock."""
+
+    reason: str
+    message: str
+    repeats: int
+    first: float
+    last: float
+    container: str
+    warning: bool
+
+
+class Observation:
+    """All that has been seen of one Deployment.
+
+    :param generation: pictures of the Deployment older than this do not count.
+    :param since: RFC 3339, the server's time of the change under test; what happened before it proves nothing. Without
+        it everything counts.
+    """
+
+    def __init__(self, name: str, *, generation: int = 0, since: str | None = None) -> None:
+        self.name = name
+        self.generation = generation
+        self.gone = ""
+        self._since = _unix(since, -math.inf)
+        self._uid = ""
+        self._objects: dict[str, dict[str, Object]] = {resource: {} for resource in RESOURCES}
+        self._events: dict[str, dict[str, Object]] = {}
+        self._began: dict[str, dict[str, float]] = {}
+        self._times: Counter[tuple[str, str]] = Counter()
+        self._arrived: dict[str, float] = {}
+        self._exits_before: dict[tuple[str, str], int] = {}
+        self._freed = -math.inf
+        # The server's clock at moment 0 is at least this: no object was created in its future.
+        self._epoch = -math.inf
+
+    def observe(self, t: float, resource: str, change: str, found: Object) -> None:
+        """Take in one line of a watch: C(change) is ADDED, MODIFIED or DELETED, C(t) the moment of its arrival."""
+        if resource not in self._objects:
+            return
+        uid = str(_get(found, "metadata", "uid", default=""))
+        if resource == "deployments" and not self._is_ours(uid, change, found):
+            return
+        known = self._objects[resource].get(uid)
+        if change == "DELETED":
+            if resource == "pods" and known is not None:
+                self._freed = t
+            if resource != "events":  # an expired Event still happened
+                self._objects[resource].pop(uid, None)
+                self._began.pop(uid, None)
+            return
+        if known is not None and _version(found) < _version(known):
+            return
+        created = _unix(_get(found, "metadata", "creationTimestamp"), -math.inf)
+        self._epoch = max(self._epoch, created - t)
+        self._objects[resource][uid] = found
+        self._arrived[uid] = t
+        if resource == "events":
+            self._events.setdefault(str(_get(found, "involvedObject", "uid", default="")), {})[uid] = found
+        if resource == "pods" and known is None and created < self._since:
+            for status, _sidecar in _containers(found):
+                self._exits_before[uid, _name(status)] = _exits(status)
+        before = self._began.get(uid, {})
+        self._began[uid] = {mark: before.get(mark, t) for mark in _marks(resource, found)}
+        self._times.update((uid, mark) for mark in self._began[uid] if mark not in before)
+
+    def replace(self, t: float, resource: str, found: Iterable[Object]) -> None:
+        """Take in a list, which is all there is of the resource at this moment."""
+        new = {str(_get(one, "metadata", "uid", default="")): one for one in found}
+        for uid, old in list(self._objects[resource].items()):
+            if uid not in new:
+                self.observe(t, resource, "DELETED", old)
+        for one in new.values():
+            self.observe(t, resource, "ADDED", one)
+        if resource == "deployments" and not self._objects[resource] and not self.gone:
+            self.gone = f"There is no Deployment {self.name}"
+
+    def _is_ours(self, uid: str, change: str, found: Object) -> bool:
+        if _get(found, "metadata", "name") != self.name:
+            return False
+        if self._uid and uid != self._uid:
+            self.gone = f"The Deployment {self.name} was replaced by another one of the same name"
+        elif change == "DELETED":
+            self.gone = f"The Deployment {self.name} was deleted"
+        elif _get(found, "metadata", "deletionTimestamp"):
+            self.gone = f"The Deployment {self.name} is being deleted"
+        self._uid = self._uid or uid
+        return True
+
+    def deployment(self) -> Object | None:
+        """The Deployment, unless it is not there or shows a generation from before the change."""
+        found = self._objects["deployments"].get(self._uid)
+        return found if found is not None and _number(found, "metadata", "generation") >= self.generation else None
+
+    def owned(self, resource: str, *owners: Object | None) -> list[Object]:
+        """The objects of these owners, the oldest first."""
+        uids = {_get(owner, "metadata", "uid") for owner in owners if owner is not None}
+        found = [
+            one
+            for one in self._objects[resource].values()
+            if any(_get(reference, "uid") in uids for reference in _list(one, "metadata", "ownerReferences"))
+        ]
+        return sorted(found, key=lambda one: [_text(one, "metadata", key) for key in ("creationTimestamp", "name")])
+
+    def happenings(self, about: Object) -> list[Happening]:
+        """The Events of an object that say something of the change under test, the latest last."""
+        found = []
+        for uid, event in self._events.get(_text(about, "metadata", "uid"), {}).items():
+            first = _get(event, "firstTimestamp") or _get(event, "eventTime")
+            last = _get(event, "series", "lastObservedTime") or _get(event, "lastTimestamp") or first
+            if _unix(last, math.inf) < self._since:
+                continue
+            place = re.search(r"ontainers\{(.+)\}", _text(event, "involvedObject", "fieldPath"))
+            found.append(
+                Happening(
+                    _text(event, "reason"),
+                    _text(event, "message").removeprefix("(combined from similar events): "),
+                    max(1, _number(event, "count"), _number(event, "series", "count")),
+                    self.when(self.began(event, ""), first),
+                    self.when(self._arrived[uid], last),
+                    place.group(1) if place else "",
+                    _get(event, "type") == "Warning",
+                )
+            )
+        return sorted(found, key=lambda one: (one.last, one.first, one.reason, one.message))
+
+    def when(self, arrived: float, stamp: Any) -> float:
+        """The moment of a server's time stamp, but never before the change.
+
+        Stamps are cut to seconds, so what was seen arriving is more exact.
+        """
+        return max(self._since - self._epoch, min(arrived, _unix(stamp, math.inf) - self._epoch + 1))
+
+    def began(self, found: Object, mark: str) -> float:
+        """Since when a mark has stood on an object without a break; the mark "" is its existence."""
+        return self._began.get(_text(found, "metadata", "uid"), {}).get(mark, math.inf)
+
+    def times(self, found: Object, mark: str) -> int:
+        """How often a mark has appeared on an object."""
+        return self._times[_text(found, "metadata", "uid"), mark]
+
+    def exits(self, pod: Object, status: Object) -> int:
+        """How often a container has ended since the change."""
+        return _exits(status) - self._exits_before.get((_text(pod, "metadata", "uid"), _name(status)), 0)
+
+    def fresh(self, stamp: Any) -> bool:
+        """Whether a time stamp is not from before the change."""
+        return _unix(stamp, math.inf) >= self._since
+
+    @property
+    def freed(self) -> float:
+        """When a pod last went away, and with it what it took of a quota."""
+        return self._freed
+
+
+def judge(seen: Observation, t: float, *, unschedulable_timeout: float = 300.0) -> dict[str, Any]:
+    """The verdict at moment C(t).
+
+    :returns: C(verdict) (progressing, done or failed), C(cause) (a cause of RULES or None), C(summary) and C(hint) (one
+        line each, empty unless failed), C(evidence) (pod, container, reason, message, exit_code, node, image, restarts,
+        limit, events) and C(progress) ("2 of 3 ready, waiting for ...").
+    """
+    deployment = seen.deployment()
+    if seen.gone:
+        facts = [Fact("Gone", "", deployment or {}, reason="Gone", message=seen.gone)]
+    elif deployment is None:
+        return _verdict("progressing", f"waiting for the Deployment {seen.name} to appear")
+    elif not (waiting := _incomplete(deployment)):
+        ready = _number(deployment, "status", "availableReplicas")
+        return _verdict("done", f"{ready} of {_wanted(deployment)} ready")
+    else:
+        facts = list(_facts(seen, t, deployment))
+    proven = [(RULES.index(rule), fact) for fact in facts if _proves(rule := _rule(fact), fact, unschedulable_timeout)]
+    progress = seen.gone if seen.gone or deployment is None else _progress(seen, deployment, facts, waiting)
+    if not proven:
+        return _verdict("progressing", progress)
+    place, fact = min(proven, key=lambda one: one[0])
+    evidence = _evidence(seen, fact)
+    words = {key: "unknown" if value is None else value for key, value in evidence.items()}
+    words["deadline"] = _get(deployment, "spec", "progressDeadlineSeconds", default=600)
+    return {
+        "verdict": "failed",
+        "cause": fact.cause,
+        "summary": RULES[place].summary.format_map(words),
+        "hint": RULES[place].hint.format_map(words),
+        "evidence": evidence,
+        "progress": progress,
+    }
+
+
+def _verdict(verdict: str, progress: str) -> dict[str, Any]:
+    return {"verdict": verdict, "cause": None, "summary": "", "hint": "", "evidence": {}, "progress": progress}
+
+
+def _rule(fact: Fact) -> Rule:
+    return next(rule for rule in RULES if rule.cause == fact.cause and re.search(rule.text, fact.text, re.IGNORECASE))
+
+
+def _proves(rule: Rule, fact: Fact, unschedulable_timeout: float) -> bool:
+    age = unschedulable_timeout if rule.age is None else rule.age
+    if rule.age == NODE_COMES:
+        age = max(age, unschedulable_timeout)
+    return fact.repeats >= rule.repeats and fact.age >= age
+
+
+def _incomplete(deployment: Object) -> str:
+    """What kubectl rollout status would still wait for; empty when the rollout is done. Every field may be absent."""
+    if _number(deployment, "status", "observedGeneration") < _number(deployment, "metadata", "generation"):
+        return "the controller to see the change"
+    updated = _number(deployment, "status", "updatedReplicas")
+    if (missing := _wanted(deployment) - updated) > 0:
+        return f"{missing} more updated pods"
+    if (old := _number(deployment, "status", "replicas") - updated) > 0:
+        return f"{old} old pods to end"
+    if (late := updated - _number(deployment, "status", "availableReplicas")) > 0:
+        return f"{late} pods to be available"
+    return ""
+
+
+def new_replica_set(seen: Observation, deployment: Object) -> Object | None:
+    """The ReplicaSet of the Deployment's present template, found as the controller does: the oldest with an equal one.
+
+    Templates that an older API server wrote may differ in defaults; then the revision tells, once it is up to date.
+    """
+    sets = seen.owned("replicasets", deployment)
+    template = _template(deployment)
+    for one in sets:
+        if _template(one) == template:
+            return one
+    if _incomplete(deployment).startswith("the controller") or _get(deployment, "spec", "paused"):
+        return None
+    revision = _get(deployment, "metadata", "annotations", REVISION)
+    return next((one for one in sets if revision and _get(one, "metadata", "annotations", REVISION) == revision), None)
+
+
+def _facts(seen: Observation, t: float, deployment: Object) -> Iterator[Fact]:
+    newest = new_replica_set(seen, deployment)
+    pods = [pod for pod in seen.owned("pods", newest) if _counts(pod)]
+    yield from _deployment_facts(seen, t, deployment, newest, pods)
+    for pod in pods:
+        yield from _pod_facts(seen, t, pod)
+        for status, lasting in _containers(pod):
+            yield from _container_facts(seen, t, pod, status, lasting)
+    if newest is not None:
+        yield from _refusals(seen, t, deployment, newest)
+
+
+def _deployment_facts(
+    seen: Observation, t: float, deployment: Object, newest: Object | None, pods: list[Object]
+) -> Iterator[Fact]:
+    others = [one for one in seen.owned("replicasets", deployment) if one is not newest]
+    if _get(deployment, "spec", "paused") is True and (
+        newest is None or any(_number(one, "spec", "replicas") for one in others)
+    ):
+        yield Fact("Paused", "", deployment, reason="DeploymentPaused", message="Deployment is paused")
+    condition = _condition(deployment, "Progressing")
+    reason, message = _text(condition, "reason"), _text(condition, "message")
+    observed = _number(deployment, "status", "observedGeneration") >= _number(deployment, "metadata", "generation")
+    if not observed or not seen.fresh(_get(condition, "lastUpdateTime")):
+        return
+    if reason == "ProgressDeadlineExceeded":
+        pod = next((pod for pod in pods if not _ready(pod)), None)
+        if pod is None:
+            yield Fact(reason, "", deployment, reason=reason, message=message)
+        else:
+            container, _why, words = _trouble(seen, pod)
+            yield Fact(reason, "", pod, container=container, reason=reason, message=words or message)
+    elif reason == "ReplicaSetCreateError":
+        yield Fact(
+            "FailedCreate", message, deployment, age=t - seen.began(deployment, reason), reason=reason, message=message
+        )
+
+
+def _refusals(seen: Observation, t: float, deployment: Object, newest: Object) -> Iterator[Fact]:
+    """The API server's refusals of new pods since it last took one, or since something of a quota was freed."""
+    condition = _condition(newest, "ReplicaFailure")
+    if _get(condition, "status") != "True" or _get(condition, "reason") != "FailedCreate":
+        return
+    refused = [one for one in seen.happenings(newest) if one.reason == "FailedCreate"]
+    message = refused[-1].message if refused else _text(condition, "message")
+    accepted = [
+        seen.when(seen.began(pod, ""), _get(pod, "metadata", "creationTimestamp")) for pod in seen.owned("pods", newest)
+    ]
+    cleared = max(accepted, default=-math.inf)
+    age = math.inf
+    if re.search(QUOTA, message):
+        cleared = max(cleared, seen.freed)
+        pods = seen.owned("pods", *seen.owned("replicasets", deployment))
+        if any(_get(pod, "metadata", "deletionTimestamp") for pod in pods):
+            age = 0.0  # room is about to come
+    began = seen.when(seen.began(newest, "ReplicaFailure"), _get(condition, "lastTransitionTime"))
+    spans = [(max(one.first, cleared), one.last) for one in refused if one.last >= cleared]
+    yield Fact(
+        "FailedCreate",
+        message,
+        newest,
+        sum(one.repeats for one in refused) or 1,
+        min(age, _standing([*spans, (max(began, cleared),) * 2], t)),
+        reason="FailedCreate",
+        message=message,
+    )
+
+
+def _pod_facts(seen: Observation, t: float, pod: Object) -> Iterator[Fact]:
+    happenings = seen.happenings(pod)
+    condition = _condition(pod, "PodScheduled")
+    if _get(condition, "reason") == "Unschedulable":
+        began = seen.when(seen.began(pod, "Unschedulable"), _get(condition, "lastTransitionTime"))
+        text = message = _text(condition, "message")
+        scaling = [one for one in happenings if one.reason in ("TriggeredScaleUp", "NotTriggerScaleUp")]
+        if scaling:
+            text = f"{scaling[-1].reason}: {scaling[-1].message}; {message}"
+            message = f"{message} {scaling[-1].message}"
+            began = max(began, scaling[-1].last)
+        elif node := _get(pod, "status", "nominatedNodeName"):
+            text = f"Nominated to {node}: {message}"
+        yield Fact("Unschedulable", text, pod, age=t - began, reason="Unschedulable", message=message)
+    failed = [one for one in happenings if one.reason in ("FailedMount", "FailedAttachVolume")]
+    begun = [one.last for one in happenings if one.reason in ("Pulling", "Pulled", "Created", "Started")]
+    if failed and not _mounted(pod) and max(begun, default=-math.inf) < failed[-1].last:
+        text = "; ".join(one.message for one in failed)
+        clear = next((one.message for one in failed if re.search(NOT_FOUND, one.message)), failed[-1].message)
+        repeats = sum(one.repeats for one in failed)
+        age = _standing([(one.first, one.last) for one in failed], t)
+        yield Fact("FailedMount", text, pod, repeats, age, reason=failed[-1].reason, message=clear)
+
+
+def _container_facts(seen: Observation, t: float, pod: Object, status: Object, lasting: bool) -> Iterator[Fact]:
+    name = _name(status)
+    ended = _get(status, "state", "terminated") or _get(status, "lastState", "terminated") or {}
+    code = _get(ended, "exitCode")
+    if _get(status, "ready") is True or (not lasting and code == 0 and _get(status, "state", "terminated")):
+        return
+    reason, message = _text(status, "state", "waiting", "reason"), _text(status, "state", "waiting", "message")
+    told = [one for one in seen.happenings(pod) if one.container == name]
+    stood = t - seen.began(pod, f"{name}:{reason}")
+    if reason in PULL_REASONS:
+        pulls = [one for one in told if "Failed to pull image" in one.message]
+        if reason == "ImagePullBackOff" and "ErrImagePull" not in message and pulls:
+            message = pulls[-1].message
+        repeats = max(1, seen.times(pod, f"{name}:ErrImagePull"), sum(one.repeats for one in pulls))
+        text = f"{reason}: {_without_image(message, pod, name)}"
+        yield Fact("ImagePullBackOff", text, pod, repeats, stood, name, reason, message)
+    elif reason in STUCK_REASONS:
+        again = [(one.first, one.last) for one in told if reason in one.message or message[:40] in one.message]
+        age = max(stood, _standing(again, t) if again else 0.0)
+        yield Fact(reason, message, pod, max(1, len(again)), age, name, reason, message)
+    elif reason in START_REASONS or (_text(ended, "reason") in NOT_STARTED and not _get(status, "state", "running")):
+        message = message if reason in START_REASONS else _text(ended, "message")
+        tries = sum(one.repeats for one in told if one.warning and message[:40] in one.message)
+        if _text(ended, "reason") in NOT_STARTED:
+            tries = max(tries, seen.exits(pod, status))
+        cause = reason if reason in START_REASONS else "RunContainerError"
+        tries = max(tries, 1 + int(stood // KUBELET_RETRY))
+        yield Fact(cause, message, pod, tries, stood, name, _text(ended, "reason") or reason, message, code)
+    elif ended and _get(ended, "reason") != "ContainerStatusUnknown":
+        yield from _crashes(seen, t, pod, status, ended, told)
+
+
+def _crashes(
+    seen: Observation, t: float, pod: Object, status: Object, ended: Object, told: list[Happening]
+) -> Iterator[Fact]:
+    name, code, exits = _name(status), _get(ended, "exitCode"), seen.exits(pod, status)
+    running = _get(status, "state", "running", "startedAt")
+    if exits < 1 or (running and t - seen.when(t, running) > FORGIVEN):
+        return
+    killed = [one for one in told if one.reason == "Killing" and "probe" in one.message]
+    text = f"exit code {code}"
+    if sum(one.repeats for one in killed) >= exits - 1:
+        text = "; ".join([text, *(one.message for one in killed)])
+    # The runtime sometimes misses that the kernel killed for memory, and reports a plain 137.
+    oom = _get(ended, "reason") == "OOMKilled" or (code == 137 and seen.times(pod, f"{name}:OOMKilled") > 0)
+    cause = "OOMKilled" if oom else "CrashLoopBackOff"
+    reason = "OOMKilled" if oom else _text(ended, "reason")
+    message = _text(ended, "message") or (killed[-1].message if killed else "")
+    yield Fact(cause, text, pod, exits, 0.0, name, reason, message, code)
+
+
+def _progress(seen: Observation, deployment: Object, facts: list[Fact], waiting: str) -> str:
+    pods = [pod for pod in seen.owned("pods", new_replica_set(seen, deployment)) if _counts(pod)]
+    late = [pod for pod in pods if not _ready(pod)]
+    if facts and facts[0].text.startswith("TriggeredScaleUp"):
+        waiting = f"{_name(facts[0].about, 'metadata')}: a node is being added"
+    elif facts:
+        fact = facts[0]
+        what = fact.reason if fact.exit_code is None else f"{fact.reason} (exit code {fact.exit_code})"
+        times = f", {fact.repeats} times" if fact.repeats > 1 else ""
+        waiting = f"{_name(fact.about, 'metadata')}: {what}{times}"
+    elif late:
+        waiting = f"{_name(late[0], 'metadata')}: {_trouble(seen, late[0])[1]}"
+    return f"{len(pods) - len(late)} of {_wanted(deployment)} ready, waiting for {waiting}"
+
+
+def _trouble(seen: Observation, pod: Object) -> tuple[str, str, str]:
+    """Why a pod is not ready, as far as it says: container, reason, message."""
+    told = [one for one in seen.happenings(pod) if one.warning]
+    for status, lasting in _containers(pod):
+        if _get(status, "ready") is True or (not lasting and _get(status, "state", "terminated", "exitCode") == 0):
+            continue
+        name = _name(status)
+        words = next((one.message for one in reversed(told) if one.container in (name, "")), "")
+        waiting = _get(status, "state", "waiting")
+        if waiting:
+            return name, _text(waiting, "reason"), _text(waiting, "message") or words
+        return name, "not ready yet", words
+    condition: Object = next((one for one in _list(pod, "status", "conditions") if _get(one, "status") == "False"), {})
+    return "", _text(condition, "reason") or "not ready yet", _text(condition, "message")
+
+
+def _evidence(seen: Observation, fact: Fact) -> dict[str, Any]:
+    kind_is_pod = bool(_get(fact.about, "spec", "containers"))
+    spec = _container_spec(fact.about, fact.container)
+    status = next((one for one, _lasting in _containers(fact.about) if _name(one) == fact.container), {})
+    told: dict[tuple[str, str], dict[str, Any]] = {}
+    for one in seen.happenings(fact.about):
+        if one.warning or one.reason in TELLING:
+            kind = (one.reason, one.message[:30])  # alike but for the name of a pod or an address
+            count = one.repeats + (told.pop(kind)["count"] if kind in told else 0)
+            told[kind] = {"reason": one.reason, "message": one.message, "count": count}
+    return {
+        "pod": _name(fact.about, "metadata") if kind_is_pod else None,
+        "container": fact.container or None,
+        "reason": fact.reason,
+        "message": fact.message,
+        "exit_code": fact.exit_code,
+        "node": _get(fact.about, "spec", "nodeName"),
+        "image": _get(spec, "image"),
+        "restarts": _get(status, "restartCount"),
+        "limit": _get(spec, "resources", "limits", "memory"),
+        "events": list(told.values())[-5:],
+    }
+
+
+def _marks(resource: str, found: Object) -> set[str]:
+    """What may stand on an object for a while; its age is counted from when it appeared."""
+    marks = {""}
+    if resource == "pods":
+        for status, _lasting in _containers(found):
+            marks.add(f"{_name(status)}:{_text(status, 'state', 'waiting', 'reason')}")
+            for state in ("state", "lastState"):
+                marks.add(f"{_name(status)}:{_text(status, state, 'terminated', 'reason')}")
+        marks.add(_text(_condition(found, "PodScheduled"), "reason"))
+    elif resource == "replicasets":
+        marks.update(_text(one, "type") for one in _list(found, "status", "conditions"))
+    elif resource == "deployments":
+        marks.add(_text(_condition(found, "Progressing"), "reason"))
+    return marks
+
+
+def _counts(pod: Object) -> bool:
+    """Whether a pod can prove anything: one that is on its way out, or was moved by the cluster, cannot."""
+    moved = _get(_condition(pod, "DisruptionTarget"), "status") == "True"
+    over = _get(pod, "status", "phase") in ("Failed", "Succeeded")
+    return not (moved or over or _get(pod, "metadata", "deletionTimestamp"))
+
+
+def _ready(pod: Object) -> bool:
+    return bool(_get(_condition(pod, "Ready"), "status") == "True")
+
+
+def _mounted(pod: Object) -> bool:
+    """Whether a container has come further than waiting for its volumes."""
+    return any(
+        _get(status, "state", "running")
+        or _get(status, "state", "terminated")
+        or _get(status, "lastState", "terminated")
+        or _text(status, "state", "waiting", "reason") not in ("", "ContainerCreating", "PodInitializing")
+        for status, _lasting in _containers(pod)
+    )
+
+
+def _containers(pod: Object) -> Iterator[tuple[Object, bool]]:
+    """The container statuses, and whether the container should run for as long as the pod does."""
+    sidecars = {
+        _get(one, "name") for one in _list(pod, "spec", "initContainers") if _get(one, "restartPolicy") == "Always"
+    }
+    for status in _list(pod, "status", "initContainerStatuses"):
+        yield status, _get(status, "name") in sidecars
+    for status in _list(pod, "status", "containerStatuses"):
+        yield status, True
+
+
+def _container_spec(pod: Object, name: str) -> Object:
+    every = [*_list(pod, "spec", "initContainers"), *_list(pod, "spec", "containers")]
+    return next((one for one in every if _get(one, "name") == name), {})
+
+
+def _exits(status: Object) -> int:
+    """How often a container has ended; the restart count grows only when it starts again."""
+    waits = _get(status, "state", "waiting")
+    over = _get(status, "state", "terminated") or (
+        waits and (_get(status, "lastState", "terminated") or _get(waits, "reason") == "CrashLoopBackOff")
+    )
+    return _number(status, "restartCount") + bool(over)
+
+
+def _standing(spans: list[tuple[float, float]], t: float) -> float:
+    """For how long something has failed, given the first and last moment of each way in which it did."""
+    first = min(span[0] for span in spans)
+    return max(max(span[1] for span in spans) - first, t - first - SILENCE)
+
+
+def _without_image(message: str, pod: Object, container: str) -> str:
+    """A pull's message without the image's name, which may contain any word."""
+    image = str(_get(_container_spec(pod, container), "image", default="")).split("@")[0]
+    path = re.sub(r":[^/]*$", "", image)
+    return re.sub(r"\S*" + re.escape(path) + r"\S*", "", message) if path else message
+
+
+def _template(found: Object) -> Any:
+    template = _bare(_get(found, "spec", "template", default={}))
+    labels = _get(template, "metadata", "labels")
+    if isinstance(labels, dict):
+        labels.pop("pod-template-hash", None)
+    return _bare(template)
+
+
+def _bare(value: Any) -> Any:
+    """A copy without empty parts, which mean the same as absent ones."""
+    if isinstance(value, Mapping):
+        pairs = {key: _bare(part) for key, part in value.items()}
+        return {key: part for key, part in pairs.items() if part not in (None, "", {}, [])}
+    if isinstance(value, list):
+        return [_bare(part) for part in value]
+    return value
+
+
+def _condition(found: Object, kind: str) -> Object:
+    return next((one for one in _list(found, "status", "conditions") if _get(one, "type") == kind), {})
+
+
+def _wanted(deployment: Object) -> int:
+    wanted = _get(deployment, "spec", "replicas")
+    return wanted if isinstance(wanted, int) else 1
+
+
+def _version(found: Object) -> int:
+    version = _text(found, "metadata", "resourceVersion")
+    return int(version) if version.isdecimal() else 0
+
+
+def _unix(stamp: Any, otherwise: float) -> float:
+    try:
+        moment = datetime.fromisoformat(stamp)
+    except (TypeError, ValueError):
+        return otherwise
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _get(found: Any, *path: str, default: Any = None) -> Any:
+    """What stands at a path; the default where a part of it is absent or null."""
+    for key in path:
+        if not isinstance(found, Mapping):
+            return default
+        found = found.get(key)
+    return default if found is None else found
+
+
+def _list(found: Any, *path: str) -> list[Any]:
+    value = _get(found, *path)
+    return value if isinstance(value, list) else []
+
+
+def _text(found: Any, *path: str) -> str:
+    value = _get(found, *path)
+    return value if isinstance(value, str) else ""
+
+
+def _number(found: Any, *path: str) -> int:
+    value = _get(found, *path)
+    return value if isinstance(value, int) else 0
+
+
+def _name(found: Any, *path: str) -> str:
+    return _text(found, *path, "name")
