@@ -25,9 +25,7 @@ from ansible_collections.deepmlhub.inference.plugins.module_utils.survey import 
 CREATED_BY = f"{ANNOTATION_PREFIX}created-by"
 # What every namespace holds without anybody's doing.
 AUTOMATIC = frozenset({"ConfigMap/kube-root-ca.crt", "ServiceAccount/default"})
-PASSING = frozenset(
-    {"events", "endpoints", "endpointslices", "pods", "replicasets", "controllerrevisions", "podmetrics"}
-)
+PASSING = frozenset({"events", "endpoints", "endpointslices", "podmetrics"})
 
 
 def present(
@@ -200,11 +198,8 @@ def _demand_labels(name: str, labels: dict[str, str], live: Object) -> None:
     if live["metadata"].get("unread"):
         return
     there = live["metadata"].get("labels") or {}
-    wrong = [
-        f"{label}={value} (is {there.get(label, 'absent')})"
-        for label, value in labels.items()
-        if there.get(label) != value
-    ]
+    lacking = {label: value for label, value in labels.items() if there.get(label) != value}
+    wrong = [f"{label}={value} (is {there.get(label, 'absent')})" for label, value in lacking.items()]
     if wrong:
         raise InferenceError(
             f"Namespace {name} lacks labels that this run may not set: {', '.join(wrong)}",

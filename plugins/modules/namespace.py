@@ -33,7 +33,7 @@ options:
     elements: dict
     default: []
   manage:
-    description: V(false) leaves the Namespace itself alone, as someone with a namespaced Role must, and only checks its labels.
+    description: V(false) only checks the labels, for someone whose Role may not write a Namespace.
     type: bool
     default: true
 extends_documentation_fragment:

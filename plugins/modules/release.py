@@ -10,7 +10,7 @@ short_description: One release of an inference workload, applied, proven and rec
 version_added: 0.1.0
 author: deepmlhub (@deepmlhub)
 description:
-  - Asks the server's dry run about every object and about one Pod of the new template, and writes nothing if it refuses any.
+  - Asks the server's dry run about every object and one Pod of the new template; writes nothing if it refuses any.
   - Takes the release's lock, applies in dependency order, watches the rollout, asks the gate, prunes, records.
   - When the rollout or the gate fails, names the cause and puts the previous release back exactly as it was.
   - Writes nothing at all when every object is as asked for and the newest record says that it was proven.
@@ -42,7 +42,7 @@ options:
       - Without it, a healthy rollout is enough.
     type: dict
   revision:
-    description: The revision to bring back with O(state=rolled_back); by default the last one that differs from today's.
+    description: The revision to bring back with O(state=rolled_back); by default the last different one.
     type: int
   force_conflicts:
     description: Whether fields that other managers own are taken over. V(false) refuses, naming field and manager.
@@ -158,6 +158,8 @@ elapsed:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.deepmlhub.inference.plugins.module_utils.cluster import AUTH_ARG_SPEC, WAIT_ARG_SPEC, connect
 from ansible_collections.deepmlhub.inference.plugins.module_utils.errors import InferenceError
+from ansible_collections.deepmlhub.inference.plugins.module_utils.gate import GATE_ARG_SPEC
+from ansible_collections.deepmlhub.inference.plugins.module_utils.probe import load_golden
 from ansible_collections.deepmlhub.inference.plugins.module_utils.survey import Wish
 from ansible_collections.deepmlhub.inference.plugins.module_utils.transaction import Transaction
 
@@ -166,7 +168,7 @@ OPTIONS = {
     "name": {"type": "str", "required": True},
     "namespace": {"type": "str", "required": True},
     "manifests": {"type": "list", "elements": "dict", "default": []},
-    "gate": {"type": "dict"},
+    "gate": {"type": "dict", "options": GATE_ARG_SPEC},
     "revision": {"type": "int"},
     "force_conflicts": {"type": "bool", "default": True},
     "rollback_on_failure": {"type": "bool", "default": True},
@@ -190,6 +192,8 @@ def main() -> None:
     )
     wish = Wish(**{name: module.params[name] for name in OPTIONS})
     try:
+        if wish.gate:
+            wish.gate = {**wish.gate, "golden": load_golden(wish.gate["golden"])}
         run = Transaction(connect(module), wish, check_mode=module.check_mode)
         states = {"present": run.present, "absent": run.absent, "rolled_back": run.rolled_back}
         result = states[module.params["state"]]()
