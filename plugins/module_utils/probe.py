@@ -67,6 +67,8 @@ def fetch(method: str, url: str, *, body: Any = None, timeout: float) -> Answer:
         connection.request(method, parts.path or "/", data, headers)
         response = connection.getresponse()
         content = response.read(MAX_ANSWER + 1)
+        if response.length and len(content) <= MAX_ANSWER:
+            raise http.client.IncompleteRead(content, response.length)
         if late.is_set():
             raise TimeoutError
     except (OSError, http.client.HTTPException, UnicodeError) as error:
@@ -149,7 +151,7 @@ def run_gate(
 
 def not_run(error: InferenceError) -> dict[str, Any]:
     """The result, with all its keys, of a gate that could not begin."""
-    return _Gate(None, {}, time.monotonic, time.sleep, fetch, None, False).refuse(error)
+    return _Gate(cast("Cluster", None), {}, time.monotonic, time.sleep, fetch, None, False).refuse(error)
 
 
 class _NotYet(Exception):
@@ -175,7 +177,7 @@ class _Denied(Exception):
 class _Gate:
     def __init__(
         self,
-        cluster: Any,
+        cluster: Cluster,
         spec: Mapping[str, Any],
         clock: Callable[[], float],
         sleep: Callable[[float], None],
@@ -326,8 +328,10 @@ class _Gate:
     def _api(self, path: str, query: Mapping[str, str] | None = None) -> gate.Object:
         """A read. A refused login or permission is final, and so is an API server that never answered."""
         timeout = self._timeout()
+        # The last try must end before the deadline, too.
+        patience = min(timeout, self.deadline - self.clock() - timeout)
         try:
-            body = self.cluster.request("GET", path, query=query, timeout=timeout, patience=timeout).body
+            body = self.cluster.request("GET", path, query=query, timeout=timeout, patience=patience).body
         except ApiError as error:
             self.reached_api = True
             if error.status in (401, 403):
@@ -447,8 +451,10 @@ class _Gate:
             except _Denied:
                 self.proxy_denied = True
             except _NotYet as reason:
-                why = str(reason)
-                break
+                if self._ready_pod(pod["metadata"]["name"]):
+                    # What keeps the API server from one pod may keep it from all; each try may take a whole time-out.
+                    why = str(reason)
+                    break
         pairs = range(len(self.pairs))
         for _ in range(4 * len(self.crew.ready) * len(self.pairs)):
             missing = [self.answered.get(pod["metadata"]["uid"], set()) for pod in self._uncovered()]
