@@ -5,61 +5,39 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+from time import perf_counter
 from typing import Any
 
-import numpy as np
-import orjson
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
 
-from . import parse
-from .errors import ModelError, RequestError
-from .logs import log
-from .model import Model, load
-from .schemas import PredictRequest, PredictResponse, ProblemResponse, ReasonResponse
+from . import parse, schemas
+from .errors import RequestError
+from .gate import Gate
+from .logs import log, trace_fields
+from .metrics import CONTENT_TYPE_LATEST, Metrics
+from .protocols import Infer, Predict, Protocol, check_name, describe
 from .settings import Settings
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-_DUMP = orjson.OPT_SERIALIZE_NUMPY
-
-
-class Gate:
-    """Whether requests may come in: the model, or why there is none, and whether we are leaving."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.model: Model | None = None
-        self.reason: str | None = "the model is being loaded"
-        self.draining = False
-
-    async def load(self) -> None:
-        """Load the model beside the event loop; a failure becomes the reason, and the process lives to tell it."""
-        try:
-            self.model = await asyncio.to_thread(load, self.settings.model_path, self.settings.model_sha256)
-        except ModelError as error:
-            self.reason = str(error)
-        except Exception as error:
-            self.reason = f"{self.settings.model_path}: cannot be loaded: {type(error).__name__}: {error}"
-        else:
-            self.reason = None
-            log.info(
-                "serving %s %s", self.model.name, self.model.version, extra={"fields": {"sha256": self.model.sha256}}
-            )
-            return
-        log.error("not ready: %s", self.reason)
-
-    @property
-    def not_ready(self) -> str | None:
-        """Why no traffic should come, or None."""
-        return "the server is stopping" if self.draining else self.reason
+STATIC = Path(__file__).parent / "static"
 
 
 class App(FastAPI):
-    """A FastAPI application whose answers all name the model and the pod, and whose hot path passes FastAPI by."""
+    """A FastAPI application whose answers all name the model and the pod, and whose hot path passes FastAPI by.
+
+    What a route costs in FastAPI is more than what a small model costs: predictions are answered by a plain ASGI
+    callable, and the routes of the same paths only describe them.
+    """
 
     gate: Gate
 
@@ -67,89 +45,247 @@ class App(FastAPI):
         """Serve one ASGI connection."""
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
-            return
+        elif scope["method"] == "POST" and (protocol := self._protocol(scope["path"])):
+            await self._predict(protocol, scope, receive, send)
+        else:
+            await self._route(scope, receive, send)
+
+    def _protocol(self, path: str) -> Protocol | None:
+        if path == Predict.path:
+            return Predict
+        return Infer if path.startswith("/v2/") and Infer.pattern.fullmatch(path) else None
+
+    async def _predict(self, protocol: Protocol, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one prediction request, whatever its body."""
+        started = perf_counter()
         gate = self.gate
+        settings = gate.settings
+        headers = dict(scope["headers"])
+        answer_headers = [(b"content-type", b"application/json")]
+        error: Exception | None = None
+        gate.metrics.in_flight += 1
+        try:
+            parse.check_headers(headers, settings.max_body_bytes)
+            body = await parse.read_body(receive, settings.max_body_bytes)
+            model, batcher = gate.require()
+            asked = protocol.decode(body, model, settings.max_rows, scope["path"])
+            content = protocol.encode(await batcher.submit(asked.table), asked, model)
+            status = 200
+        except RequestError as refused:
+            status, content, error = refused.status, protocol.refuse(refused), refused
+            if refused.retry_after is not None:
+                answer_headers.append((b"retry-after", b"%d" % refused.retry_after))
+        except parse.Disconnected:
+            return
+        except Exception as failed:
+            internal = RequestError(500, "internal", [], "the server failed; its log says why")
+            status, content, error = 500, protocol.refuse(internal), failed
+        finally:
+            gate.metrics.in_flight -= 1
+        answer_headers.append((b"content-length", b"%d" % len(content)))
+        answer_headers += gate.headers
+        self._closed(scope, headers, status, started, answer_headers, protocol.path, error)
+        await send({"type": "http.response.start", "status": status, "headers": answer_headers})
+        await send({"type": "http.response.body", "body": content})
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let FastAPI answer, and add what every answer carries."""
+        started = perf_counter()
 
         async def named(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                sha256 = gate.model.sha256 if gate.model else "none"
-                message["headers"] = [
-                    *message.get("headers", ()),
-                    (b"x-model-sha256", sha256.encode()),
-                    (b"x-pod-name", gate.settings.pod_name.encode()),
-                    *([(b"connection", b"close")] if gate.draining else ()),
-                ]
+                headers = [*message.get("headers", ()), *self.gate.headers]
+                route = scope.get("route")
+                path = getattr(route, "path", "other")
+                self._closed(scope, dict(scope["headers"]), message["status"], started, headers, path, None)
+                message["headers"] = headers
             await send(message)
 
-        if scope["path"] == "/predict" and scope["method"] == "POST":
-            await predict(gate, scope, receive, named)
+        await super().__call__(scope, receive, named)
+
+    def _closed(
+        self,
+        scope: Scope,
+        headers: dict[bytes, bytes],
+        status: int,
+        started: float,
+        answer_headers: list[tuple[bytes, bytes]],
+        path: str,
+        error: Exception | None,
+    ) -> None:
+        """Count an answered request, echo its id, and log it: failures always, the rest at debug."""
+        seconds = perf_counter() - started
+        self.gate.metrics.request(path, status, seconds)
+        request_id = headers.get(b"x-request-id")
+        if status < 400 and not self._debug:
+            if request_id is not None:
+                answer_headers.append((b"x-request-id", request_id))
+            return
+        if request_id is None:
+            request_id = b"%s-%d" % (self._id_prefix, next(self._id_count))
+        answer_headers.append((b"x-request-id", request_id))
+        fields = {
+            "method": scope["method"],
+            "path": scope["path"],
+            "status": status,
+            "milliseconds": round(seconds * 1000, 3),
+            "request_id": request_id.decode("latin-1"),
+            **trace_fields(headers.get(b"traceparent", b"")),
+        }
+        if status >= 500 and error is not None and not isinstance(error, RequestError):
+            log.error("a request failed", exc_info=error, extra={"fields": fields})
+        elif error is not None:
+            log.info("a request was refused: %s", error, extra={"fields": fields})
         else:
-            await super().__call__(scope, receive, named)
+            log.debug("a request was answered", extra={"fields": fields})
 
-
-async def predict(gate: Gate, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer one prediction request, whatever its body."""
-    headers = [(b"content-type", b"application/json")]
-    try:
-        parse.check_headers(scope["headers"], gate.settings.max_body_bytes)
-        body = await parse.read_body(receive, gate.settings.max_body_bytes)
-        model = gate.model
-        if model is None:
-            raise RequestError(503, "not_ready", [], gate.reason or "not ready", retry_after=1)
-        rows = parse.rows(body, model.width, gate.settings.max_rows)
-        answer = model.predict(rows)
-        if not all(np.isfinite(answer[key]).all() for key in ("predictions", "probabilities") if key in answer):
-            raise RequestError(422, "not_computable", ["body", "features"], "the model has no finite answer for these")
-        status, content = 200, orjson.dumps(answer, option=_DUMP)
-    except RequestError as error:
-        status, content = error.status, orjson.dumps({"detail": error.detail}, default=str)
-        if error.retry_after is not None:
-            headers.append((b"retry-after", b"%d" % error.retry_after))
-    except parse.Disconnected:
-        return
-    except Exception as error:
-        log.exception("a prediction failed")
-        status, content = 500, orjson.dumps({"detail": [{"type": "internal", "loc": [], "msg": type(error).__name__}]})
-    headers.append((b"content-length", b"%d" % len(content)))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": content})
+    def prepare(self, settings: Settings) -> None:
+        """State that requests share."""
+        self.gate = Gate(settings, Metrics())
+        self._debug = settings.log_level == "DEBUG"
+        self._id_prefix = secrets.token_hex(4).encode()
+        self._id_count = count(1)
 
 
 def create_app(settings: Settings) -> App:
     """The application; the model is loaded when it starts."""
-    gate = Gate(settings)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(gate.load())
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        assert isinstance(app, App)
+        loading = asyncio.create_task(app.gate.load())
         yield
         loading.cancel()
+        if app.gate.batcher:
+            app.gate.batcher.close()
 
-    app = App(title="Inference", version="1", lifespan=lifespan)
-    app.gate = gate
-
-    @app.post(
-        "/predict",
-        response_model=PredictResponse,
-        response_model_exclude_none=True,
-        responses={status: {"model": ProblemResponse} for status in (413, 415, 422, 503)},
+    app = App(
+        title="Inference",
+        version="1",
+        description="Predictions of one model, over a plain shape or the Open Inference Protocol.",
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's pages load their scripts from the internet
+        redoc_url=None,
     )
-    async def describe_predict(_: PredictRequest) -> None:
+    app.prepare(settings)
+    _add_routes(app)
+    return app
+
+
+def _add_routes(app: App) -> None:
+    gate = app.gate
+    refusals: dict[int | str, dict[str, Any]] = {code: {"model": schemas.Refusal} for code in (413, 415, 422, 503)}
+    v2_refusals: dict[int | str, dict[str, Any]] = {
+        code: {"model": schemas.InferError} for code in (404, 413, 415, 422, 503)
+    }
+    not_ready: dict[int | str, dict[str, Any]] = {503: {"model": schemas.State}}
+
+    @app.post(Predict.path, response_model=schemas.PredictResponse, responses=refusals, tags=["predict"])
+    async def predict(_: schemas.PredictRequest) -> None:
         """Predict the class or the value of each row."""
-        raise AssertionError("App.__call__ answers this path")
+        raise AssertionError("answered before routing")
 
-    @app.get("/health")
-    async def health() -> dict[str, str]:
+    @app.get("/health", response_model=schemas.State, response_model_exclude_none=True, tags=["state"])
+    async def health() -> Response:
         """The process lives."""
-        return {"status": "ok"}
+        return JSONResponse({"status": "ok"})
 
-    from fastapi.responses import JSONResponse
-
-    @app.get("/ready", responses={503: {"model": ReasonResponse}})
-    async def ready() -> JSONResponse:
+    @app.get(
+        "/ready",
+        response_model=schemas.State,
+        response_model_exclude_none=True,
+        responses=not_ready,
+        tags=["state"],
+    )
+    async def ready() -> Response:
         """The model is loaded and proven, and the server isn't stopping."""
         if reason := gate.not_ready:
             return JSONResponse({"status": "not ready", "reason": reason}, status_code=503)
         return JSONResponse({"status": "ready"})
 
-    return app
+    @app.get("/metrics", tags=["state"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def metrics() -> Response:
+        """What Prometheus reads."""
+        return Response(gate.metrics.text(gate.not_ready is None), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/model", response_model=schemas.ModelDescription, responses={503: refusals[503]}, tags=["state"])
+    async def model() -> Response:
+        """The model that is served: its features with the ranges that it has seen, its classes."""
+        served, _ = gate.require()
+        description = {name: getattr(served, name) for name in ("name", "version", "sha256", "estimator", "features")}
+        return JSONResponse({**description, "backend": served.backend.name, "class_names": served.class_names})
+
+    @app.get("/v2", response_model=schemas.InferServer, tags=["Open Inference Protocol"])
+    async def v2_server() -> dict[str, Any]:
+        """The server."""
+        return {"name": "inference_app", "version": app.version, "extensions": []}
+
+    @app.get("/v2/health/live", response_model=schemas.Live, tags=["Open Inference Protocol"])
+    async def v2_live() -> dict[str, bool]:
+        """The process lives."""
+        return {"live": True}
+
+    @app.get(
+        "/v2/health/ready",
+        response_model=schemas.Ready,
+        responses={503: {"model": schemas.Ready}},
+        tags=["Open Inference Protocol"],
+    )
+    async def v2_ready() -> Response:
+        """Predictions are answered."""
+        is_ready = gate.not_ready is None
+        return JSONResponse({"ready": is_ready}, status_code=200 if is_ready else 503)
+
+    for prefix in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
+
+        @app.get(
+            prefix,
+            response_model=schemas.InferModel,
+            responses={code: v2_refusals[code] for code in (404, 503)},
+            tags=["Open Inference Protocol"],
+        )
+        async def v2_model(name: str, version: str | None = None) -> Any:
+            """The model's tensors."""
+            served, _ = gate.require()
+            check_name(served, name, version)
+            return describe(served)
+
+        @app.get(
+            f"{prefix}/ready",
+            response_model=schemas.Ready,
+            responses={code: v2_refusals[code] for code in (404, 503)},
+            tags=["Open Inference Protocol"],
+        )
+        async def v2_model_ready(name: str, version: str | None = None) -> Any:
+            """The model's predictions are answered."""
+            check_name(gate.require()[0], name, version)
+            return await v2_ready()
+
+        @app.post(
+            f"{prefix}/infer",
+            response_model=schemas.InferResponse,
+            responses=v2_refusals,
+            tags=["Open Inference Protocol"],
+        )
+        async def v2_infer(_: schemas.InferRequest, name: str, version: str = "") -> None:  # noqa: ARG001
+            """Predict: one tensor of rows in, the predictions out."""
+            raise AssertionError("answered before routing")
+
+    @app.exception_handler(RequestError)
+    async def refuse(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestError)
+        body = Infer.refuse(error) if request.url.path.startswith("/v2") else Predict.refuse(error)
+        headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
+        return Response(body, error.status, headers, media_type="application/json")
+
+    for path, file in (("/", "index.html"), ("/docs", "docs.html")):
+
+        @app.get(path, include_in_schema=False)
+        async def page(file: str = file) -> Response:
+            return Response(
+                (STATIC / file).read_bytes(),
+                media_type="text/html; charset=utf-8",
+                headers={"content-security-policy": "default-src 'self'", "x-content-type-options": "nosniff"},
+            )
+
+    app.mount("/static", StaticFiles(directory=STATIC))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import sklearn
 import skops.io
 from numpy.typing import NDArray
@@ -15,7 +16,16 @@ from .errors import ModelError
 from .model import Matrix
 
 # Beyond what skops trusts by itself. A bundle can't add to it: trust isn't the file's to give.
-TRUSTED_TYPES: list[str] = []
+TRUSTED_TYPES = [
+    "sklearn._loss.loss.HalfTweedieLossIdentity",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.tree._tree.Tree",
+]
 
 
 class SklearnBackend:
@@ -30,7 +40,14 @@ class SklearnBackend:
                 f"{source.path}: made with scikit-learn {made_with}, this server has {sklearn.__version__}"
             )
         self.estimator = load_skops(source.files[SKOPS], str(source.path / SKOPS))
-        self._call = getattr(self.estimator, "predict_proba", None) or self.estimator.predict
+        classes = source.metadata.get("classes")
+        if classes is None:
+            self._call = self.estimator.predict
+        elif source.metadata["probabilities"]:
+            self._call = self.estimator.predict_proba
+        else:
+            places = np.eye(len(classes))
+            self._call = lambda rows: places[np.searchsorted(self.estimator.classes_, self.estimator.predict(rows))]
         # our own validation comes first, and theirs costs more than a small model
         sklearn.set_config(assume_finite=True, skip_parameter_validation=True)
 
@@ -41,7 +58,12 @@ class SklearnBackend:
 
 def load_skops(data: bytes, where: str) -> Any:
     """The estimator in a skops file; ModelError names the types that are not trusted."""
-    unknown = sorted(set(skops.io.get_untrusted_types(data=data)) - set(TRUSTED_TYPES))
-    if unknown:
-        raise ModelError(f"{where}: holds types that are not trusted: {', '.join(unknown)}")
-    return skops.io.loads(data, trusted=TRUSTED_TYPES)
+    try:
+        unknown = sorted(set(skops.io.get_untrusted_types(data=data)) - set(TRUSTED_TYPES))
+        if unknown:
+            raise ModelError(f"{where}: holds types that are not trusted: {', '.join(unknown)}")
+        return skops.io.loads(data, trusted=TRUSTED_TYPES)
+    except ModelError:
+        raise
+    except Exception as error:  # a file that isn't skops, or that lies, fails in too many ways to name
+        raise ModelError(f"{where}: not a skops file that can be loaded: {type(error).__name__}: {error}") from None

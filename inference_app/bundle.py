@@ -18,7 +18,9 @@ import orjson
 
 from .errors import ModelError
 
-METADATA, GOLDEN, SKOPS = "metadata.json", "golden.json", "model.skops"
+FORMAT = 1
+METADATA, GOLDEN, CARD = "metadata.json", "golden.json", "README.md"
+SKOPS, ONNX = "model.skops", "model.onnx"
 TOLERANCE = 1e-5
 
 
@@ -33,8 +35,11 @@ def canonical(value: Any) -> bytes:
 
 
 def versions() -> dict[str, str]:
-    """The libraries that a model hangs on, without the cost of importing them."""
-    return {package: importlib.metadata.version(package) for package in ("numpy", "scikit-learn", "skops")}
+    """What a bundle is made with, without the cost of importing it."""
+    return {
+        package: importlib.metadata.version(package)
+        for package in ("numpy", "onnx", "scikit-learn", "skl2onnx", "skops")
+    }
 
 
 def write(directory: Path, metadata: dict[str, Any], files: dict[str, bytes], pairs: list[dict[str, Any]]) -> str:

@@ -21,9 +21,16 @@ class RequestError(Exception):
     @classmethod
     def of(cls, status: int, detail: list[dict[str, Any]]) -> RequestError:
         """The same from problems that are already listed."""
-        error = cls(status, detail[0]["type"], list(detail[0]["loc"]), detail[0]["msg"])
+        error = cls(status, "", [], "")
         error.detail = detail
         return error
+
+    def __str__(self) -> str:
+        return "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" if p["loc"] else p["msg"] for p in self.detail)
+
+
+class NoAnswer(Exception):
+    """The model's answer isn't finite."""
 
 
 class ModelError(Exception):

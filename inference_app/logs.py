@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 from typing import Any
@@ -37,3 +38,14 @@ def configure(level: str) -> None:
     # at debug these would drown our own lines
     for name in ("asyncio", "uvicorn", "uvicorn.error"):
         logging.getLogger(name).setLevel(max(logging.INFO, logging.getLevelName(level)))
+
+
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
+
+
+def trace_fields(traceparent: bytes) -> dict[str, str]:
+    """The log fields of a W3C traceparent header: its trace and the caller's span; nothing if it isn't one."""
+    match = _TRACEPARENT.fullmatch(traceparent)
+    if not match or set(match[1]) == {ord("0")}:
+        return {}
+    return {"trace_id": match[1].decode(), "parent_span_id": match[2].decode()}

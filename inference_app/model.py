@@ -4,20 +4,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import bundle
-from .errors import ModelError
+from .errors import ModelError, NoAnswer
+from .settings import Settings
 
 Matrix = NDArray[np.float64]
 
 
 class Backend(Protocol):
-    """Rows in; for a classifier probabilities (rows, classes), for a regressor values (rows,)."""
+    """Rows in; for a classifier scores (rows, classes), the highest of which wins; for a regressor values (rows,)."""
 
     name: str
 
@@ -32,39 +32,59 @@ class Model:
         self.sha256 = source.sha256
         self.name: str = meta["name"]
         self.version: str = meta["version"]
+        self.estimator: str = meta["estimator"]
         self.features: list[dict[str, Any]] = meta["features"]
         self.width = len(self.features)
         self.classes: list[int] | None = meta.get("classes")
         self.class_names: list[str] = meta.get("class_names", [])
+        self.probabilities: bool = meta.get("probabilities", False)
         self.backend = backend
-        self._pairs = source.pairs
+        self.pairs = source.pairs
 
-    def predict(self, rows: Matrix) -> dict[str, Any]:
-        """The answer's body for (rows, features) of finite numbers."""
+    def answers(self, rows: Matrix, counts: list[int]) -> list[dict[str, Any]]:
+        """The bodies that answer requests of so many rows each, predicted at once; NoAnswer if any isn't finite."""
         out = self.backend(rows)
+        if not np.isfinite(out).all():
+            raise NoAnswer
+        bodies: list[dict[str, Any]] = []
         if self.classes is None:
-            return {"predictions": out, "model_version": self.version}
+            values = out.ravel().tolist()
+            start = 0
+            for count in counts:
+                bodies.append({"predictions": values[start : start + count], "model_version": self.version})
+                start += count
+            return bodies
         best = out.argmax(axis=1).tolist()
-        return {
-            "predictions": [self.classes[i] for i in best],
-            "class_names": [self.class_names[i] for i in best],
-            "probabilities": out,
-            "model_version": self.version,
-        }
+        scores = out.tolist() if self.probabilities else None
+        start = 0
+        for count in counts:
+            end = start + count
+            won = best[start:end]
+            body: dict[str, Any] = {
+                "predictions": [self.classes[i] for i in won],
+                "class_names": [self.class_names[i] for i in won],
+            }
+            if scores is not None:
+                body["probabilities"] = scores[start:end]
+            body["model_version"] = self.version
+            bodies.append(body)
+            start = end
+        return bodies
 
     def warm_up(self) -> None:
         """Answer every golden request; ModelError at the first answer that differs."""
-        for number, pair in enumerate(self._pairs):
-            answer = self.predict(np.array(pair["request"]["features"], dtype=np.float64))
+        for number, pair in enumerate(self.pairs):
+            table = np.array(pair["request"]["features"], dtype=np.float64)
+            answer = self.answers(table, [len(table)])[0]
             for key, expected in pair["response"].items():
-                found = answer.get(key)
-                found = found.tolist() if isinstance(found, np.ndarray) else found
-                if not close(found, expected, bundle.TOLERANCE):
-                    raise ModelError(f"golden prediction {number}: {key} is {found}, golden.json expects {expected}")
+                if not close(answer.get(key), expected, bundle.TOLERANCE):
+                    raise ModelError(
+                        f"golden prediction {number}: {key} is {answer.get(key)}, {bundle.GOLDEN} expects {expected}"
+                    )
 
 
 def close(found: Any, expected: Any, tolerance: float) -> bool:
-    """Equal, numbers within the tolerance."""
+    """Equal, numbers within the tolerance, which grows with values above 1."""
     if isinstance(expected, list):
         return (
             isinstance(found, list)
@@ -72,15 +92,27 @@ def close(found: Any, expected: Any, tolerance: float) -> bool:
             and all(close(f, e, tolerance) for f, e in zip(found, expected, strict=True))
         )
     if isinstance(expected, int | float) and isinstance(found, int | float):
-        return abs(found - expected) <= tolerance
+        return abs(found - expected) <= tolerance * max(1.0, abs(expected))
     return bool(found == expected)
 
 
-def load(path: Path, expected_sha256: str = "") -> Model:
+def load(settings: Settings) -> Model:
     """A model that is ready to serve: checked, loaded, its golden predictions matched. Raises ModelError."""
-    source = bundle.read(path, expected_sha256)
-    from .backend_sklearn import SklearnBackend
+    source = bundle.read(settings.model_path, settings.model_sha256)
+    has_onnx = bundle.ONNX in source.files
+    backend: Backend
+    if settings.model_backend == "onnx" and not has_onnx:
+        why = source.metadata.get("onnx", {}).get("why", "it was exported without")
+        raise ModelError(f"{source.path}: MODEL_BACKEND is onnx, the bundle has no {bundle.ONNX}: {why}")
+    # imported here: the ONNX road must not pay for scikit-learn and SciPy, in time or memory
+    if has_onnx and settings.model_backend != "sklearn":
+        from .backend_onnx import OnnxBackend
 
-    model = Model(source, SklearnBackend(source))
+        backend = OnnxBackend(source.files[bundle.ONNX], str(source.path / bundle.ONNX), settings.workers)
+    else:
+        from .backend_sklearn import SklearnBackend
+
+        backend = SklearnBackend(source)
+    model = Model(source, backend)
     model.warm_up()
     return model

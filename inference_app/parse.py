@@ -4,44 +4,46 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeVar
 
-import numpy as np
 import orjson
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from .errors import RequestError
-from .model import Matrix
-from .schemas import FLOAT32_MAX, PredictRequest
+from .schemas import PredictRequest
+
+Table = list[list[float]]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 _NUMBERS = {int, float}
+_SHOWN_PROBLEMS = 20
+_Schema = TypeVar("_Schema", bound=BaseModel)
 
 
 class Disconnected(Exception):
     """The client left before its request was whole."""
 
 
-def check_headers(headers: Iterable[tuple[bytes, bytes]], max_body_bytes: int) -> None:
+def check_headers(headers: dict[bytes, bytes], max_body_bytes: int) -> None:
     """Refuse what needn't be read: a body that says it is too long, or that it isn't JSON."""
-    for name, value in headers:
-        if name == b"content-length" and int(value) > max_body_bytes:
-            raise _too_long(max_body_bytes)
-        if name == b"content-type":
-            kind = value.split(b";", 1)[0].strip().lower()
-            if kind != b"application/json" and not kind.endswith(b"+json"):
-                shown = kind.decode("latin-1")
-                raise RequestError(
-                    415, "content_type", ["header", "content-type"], f"{shown!r} is not application/json"
-                )
+    if int(headers.get(b"content-length", 0)) > max_body_bytes:
+        raise _too_long(max_body_bytes)
+    content_type = headers.get(b"content-type")
+    if content_type is not None and content_type != b"application/json":
+        kind = content_type.split(b";", 1)[0].strip().lower()
+        if kind != b"application/json" and not kind.endswith(b"+json"):
+            msg = f"{kind.decode('latin-1')!r} is not application/json"
+            raise RequestError(415, "content_type", ["header", "content-type"], msg)
 
 
-async def read_body(receive: Callable[[], Awaitable[MutableMapping[str, Any]]], max_body_bytes: int) -> bytes:
-    """The whole body; RequestError 413 as soon as it is longer than allowed."""
+async def read_body(receive: Receive, max_body_bytes: int) -> bytes:
+    """The whole body; RequestError 413 as soon as it is longer than allowed, Disconnected if it never gets whole."""
     message = await receive()
     body: bytes = message.get("body", b"")
-    while message.get("more_body") or message["type"] == "http.disconnect":
+    while message["type"] == "http.disconnect" or message.get("more_body"):
         if message["type"] == "http.disconnect":
             raise Disconnected
         if len(body) > max_body_bytes:
@@ -53,71 +55,74 @@ async def read_body(receive: Callable[[], Awaitable[MutableMapping[str, Any]]], 
     return body
 
 
+def table(body: bytes, width: int, max_rows: int) -> Table:
+    """Rows of width numbers; RequestError otherwise.
+
+    That they are finite and fit a float32 is left to check_numbers, which the whole batch passes at once.
+    """
+    document = load(body, PredictRequest)
+    rows = plain(document)
+    if rows is None:
+        rows = validate(PredictRequest, document).features
+    for number, row in enumerate(rows):
+        if len(row) != width:
+            msg = f"the row has {len(row)} numbers, the model takes {width}"
+            raise RequestError(422, "row_length", ["body", "features", number], msg)
+    if len(rows) > max_rows:
+        msg = f"{len(rows)} rows, at most {max_rows} are answered at once (MAX_ROWS)"
+        raise RequestError(413, "too_many_rows", ["body", "features"], msg)
+    return rows
+
+
+def plain(document: Any) -> Table | None:
+    """The rows if the document plainly has the right shape; None if it needs the schema's closer look."""
+    if type(document) is not dict or len(document) != 1:
+        return None
+    rows = document.get("features")
+    if type(rows) is not list or not rows:
+        return None
+    for row in rows:
+        if type(row) is not list or not _NUMBERS.issuperset(map(type, row)):
+            return None
+    return rows
+
+
+def check_numbers(rows: Table) -> None:
+    """RequestError that names the number that isn't finite or is too large."""
+    validate(PredictRequest, {"features": rows})
+
+
+def validate(schema: type[_Schema], document: Any) -> _Schema:
+    """The document by way of a schema; RequestError 422 with the fields that are wrong."""
+    try:
+        return schema.model_validate(document)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=False)[:_SHOWN_PROBLEMS]
+        raise RequestError.of(
+            422,
+            [
+                {"type": p["type"], "loc": ["body", *p["loc"]], "msg": p["msg"], "input": _short(p["input"])}
+                for p in problems
+            ],
+        ) from None
+
+
+def load(body: bytes, schema: type[BaseModel]) -> Any:
+    """The JSON document; RequestError 422 if it is none.
+
+    What only Python's own parser reads is refused all the same, but by the schema, which can name the field of a NaN.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        problem = {"type": "json_invalid", "loc": ["body", error.pos], "msg": f"not JSON: {error.msg}"}
+    with contextlib.suppress(ValueError, RecursionError):
+        validate(schema, json.loads(body))
+    raise RequestError.of(422, [problem])
+
+
 def _too_long(max_body_bytes: int) -> RequestError:
     return RequestError(413, "too_long", ["body"], f"the body is longer than {max_body_bytes} bytes (MAX_BODY_BYTES)")
-
-
-def rows(body: bytes, width: int, max_rows: int) -> Matrix:
-    """(rows, width) float64, all finite as float32 too; RequestError otherwise."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        document = _lenient(body, error)
-    matrix = _fast(document)
-    if matrix is None:
-        matrix = _worded(document)
-    if matrix is None or matrix.shape[1] != width:
-        _refuse_width(document["features"], width)
-    assert matrix is not None
-    if len(matrix) > max_rows:
-        msg = f"{len(matrix)} rows, at most {max_rows} are answered at once (MAX_ROWS)"
-        raise RequestError(413, "too_many_rows", ["body", "features"], msg)
-    return matrix
-
-
-def _fast(document: Any) -> Matrix | None:
-    """The matrix if the document is plainly right; None if it needs a closer look."""
-    if type(document) is not dict or len(document) != 1 or type(table := document.get("features")) is not list:
-        return None
-    if not table or not all(type(row) is list and _NUMBERS.issuperset(map(type, row)) for row in table):
-        return None
-    try:
-        matrix = np.array(table, dtype=np.float64)
-    except (ValueError, OverflowError):
-        return None
-    if matrix.ndim != 2 or not (np.abs(matrix) <= FLOAT32_MAX).all():
-        return None
-    return matrix
-
-
-def _worded(document: Any) -> Matrix | None:
-    """The matrix by way of the schema, whose errors name the field; None if the rows differ in length."""
-    try:
-        table = PredictRequest.model_validate(document).features
-    except ValidationError as error:
-        problems = error.errors(include_url=False, include_context=False)[:20]
-        detail = [
-            {**problem, "loc": ["body", *problem["loc"]], "input": _short(problem["input"])} for problem in problems
-        ]
-        raise RequestError.of(422, detail) from None
-    if len({len(row) for row in table}) != 1:
-        return None
-    return np.array(table, dtype=np.float64)
-
-
-def _refuse_width(table: list[list[float]], width: int) -> None:
-    number, row = next((n, row) for n, row in enumerate(table) if len(row) != width)
-    msg = f"the row has {len(row)} numbers, the model takes {width}"
-    raise RequestError(422, "row_length", ["body", "features", number], msg)
-
-
-def _lenient(body: bytes, error: orjson.JSONDecodeError) -> Any:
-    """A document that only NaN or Infinity keeps from being JSON, so that the schema can name the field."""
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        problem = {"type": "json_invalid", "loc": ["body", error.pos], "msg": f"not JSON: {error.msg}"}
-        raise RequestError.of(422, [problem]) from None
 
 
 def _short(value: Any) -> str:

@@ -58,7 +58,7 @@ def serve(settings: Settings) -> int:
                 server.should_exit = True  # asked twice: now
                 return
             logs.log.info("SIGTERM: not ready any more, stopping in %g s", settings.drain_seconds)
-            app.gate.draining = True
+            app.gate.drain()
             loop.call_later(settings.drain_seconds, setattr, server, "should_exit", True)
 
         for number in (signal.SIGTERM, signal.SIGINT):

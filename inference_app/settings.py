@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+BACKENDS = ("auto", "onnx", "sklearn")
 
 
 class SettingsError(Exception):
@@ -26,9 +27,12 @@ class Settings:
     log_level: str = "INFO"
     model_path: Path = Path("models/default")
     model_sha256: str = ""
+    model_backend: str = "auto"
     pod_name: str = field(default_factory=socket.gethostname)
     max_body_bytes: int = 1 << 20
     max_rows: int = 1000
+    max_queue: int = 256
+    read_seconds: int = 15  # for a request's headers, and again for its body
     keep_alive_seconds: int = 650  # longer than a load balancer keeps an idle connection (600 s)
     drain_seconds: float = 1.0
     shutdown_seconds: int = 20
@@ -60,6 +64,9 @@ def from_env(env: Mapping[str, str]) -> Settings:
     sha256 = env.get("MODEL_SHA256", "").strip().lower()
     if sha256 and (len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef")):
         wrong.append(f"MODEL_SHA256={sha256!r} is not 64 hexadecimal digits")
+    backend = (env.get("MODEL_BACKEND", "").strip() or default.model_backend).lower()
+    if backend not in BACKENDS:
+        wrong.append(f"MODEL_BACKEND={backend!r} is not one of {', '.join(BACKENDS)}")
     settings = Settings(
         host=env.get("HOST", "").strip() or default.host,
         port=number("PORT", default.port, 1, 65535),
@@ -67,9 +74,12 @@ def from_env(env: Mapping[str, str]) -> Settings:
         log_level=level,
         model_path=Path(env.get("MODEL_PATH", "").strip() or default.model_path),
         model_sha256=sha256,
+        model_backend=backend,
         pod_name=env.get("POD_NAME", "").strip() or default.pod_name,
         max_body_bytes=number("MAX_BODY_BYTES", default.max_body_bytes, 1024, 1 << 30),
         max_rows=number("MAX_ROWS", default.max_rows, 1, 1_000_000),
+        max_queue=number("MAX_QUEUE", default.max_queue, 1, 1_000_000),
+        read_seconds=number("READ_SECONDS", default.read_seconds, 1, 3600),
         keep_alive_seconds=number("KEEP_ALIVE_SECONDS", default.keep_alive_seconds, 1, 86400),
         drain_seconds=float(number("DRAIN_SECONDS", int(default.drain_seconds), 0, 3600)),
         shutdown_seconds=number("SHUTDOWN_SECONDS", default.shutdown_seconds, 1, 3600),

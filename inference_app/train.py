@@ -42,7 +42,8 @@ def train(directory: Path) -> str:
     wine = load_wine()
     estimator = make_pipeline(StandardScaler(), LogisticRegression(random_state=0)).fit(wine.data, wine.target)
     step = len(wine.data) // GOLDEN_ROWS
-    golden = [[MISSION], *([row] for row in wine.data[::step][:GOLDEN_ROWS].tolist()), wine.data[[0, 70, 140]].tolist()]
+    singles = [[row] for row in wine.data[::step][:GOLDEN_ROWS].tolist()]
+    golden = [[MISSION], *singles, wine.data[[0, 70, 140]].tolist()]
     return export(
         estimator,
         directory,
