@@ -3,8 +3,8 @@
 """The verdict on a Deployment's rollout: progressing, done, or failed with a proven cause. Pure.
 
 An Observation is fed what the API server says, change by change or as lists; C(judge) looks at it at a given moment.
-Every moment is a number of seconds on the caller's steady clock. What goes wrong becomes a Fact: a cause, how often, how
-long. RULES says from when on a fact is proof; before that it is only what the rollout waits for.
+Every moment is a number of seconds on the caller's steady clock. What goes wrong becomes a Fact: a cause, how often,
+for how long. RULES says from when on it is proof; before that it is only what the rollout waits for.
 """
 
 from __future__ import annotations
@@ -290,7 +290,7 @@ class Observation:
         if known is not None and _version(found) < _version(known):
             return
         created = _unix(_get(found, "metadata", "creationTimestamp"), -math.inf)
-        self._epoch = max(self._epoch, created - t)
+        self.server_time(t, created)
         self._objects[resource][uid] = found
         self._arrived[uid] = t
         if resource == "events":
@@ -385,6 +385,10 @@ class Observation:
         """Whether a time stamp is not from before the change."""
         return _unix(stamp, math.inf) >= self._since
 
+    def server_time(self, t: float, stamp: float) -> None:
+        """Take in that the server's clock showed C(stamp), in seconds since 1970, at moment C(t)."""
+        self._epoch = max(self._epoch, stamp - t)
+
     @property
     def freed(self) -> float:
         """When a pod last went away, and with it what it took of a quota."""
@@ -395,39 +399,45 @@ def judge(seen: Observation, t: float, *, unschedulable_timeout: float = 300.0) 
     """The verdict at moment C(t).
 
     :returns: C(verdict) (progressing, done or failed), C(cause) (a cause of RULES or None), C(summary) and C(hint) (one
-        line each, empty unless failed), C(evidence) (pod, container, reason, message, exit_code, node, image, restarts,
-        limit, events) and C(progress) ("2 of 3 ready, waiting for ...").
+        line each, empty unless failed), C(evidence) of what failed or is waited for (pod, container, reason, message,
+        exit_code, node, image, restarts, limit, events; or empty) and C(progress) ("2 of 3 ready, waiting for ...").
     """
     deployment = seen.deployment()
     if seen.gone:
-        facts = [Fact("Gone", "", deployment or {}, reason="Gone", message=seen.gone)]
-    elif deployment is None:
+        gone = Fact("Gone", "", deployment or {}, reason="Gone", message=seen.gone)
+        return _verdict("failed", seen.gone, seen, gone, _rule(gone))
+    if deployment is None:
         return _verdict("progressing", f"waiting for the Deployment {seen.name} to appear")
-    elif not (waiting := _incomplete(deployment)):
-        ready = _number(deployment, "status", "availableReplicas")
-        return _verdict("done", f"{ready} of {_wanted(deployment)} ready")
-    else:
-        facts = list(_facts(seen, t, deployment))
-    proven = [(RULES.index(rule), fact) for fact in facts if _proves(rule := _rule(fact), fact, unschedulable_timeout)]
-    progress = seen.gone if seen.gone or deployment is None else _progress(seen, deployment, facts, waiting)
-    if not proven:
-        return _verdict("progressing", progress)
-    place, fact = min(proven, key=lambda one: one[0])
-    evidence = _evidence(seen, fact)
+    pods = [pod for pod in seen.owned("pods", new_replica_set(seen, deployment)) if _counts(pod)]
+    late = [pod for pod in pods if not _ready(pod)]
+    progress = f"{len(pods) - len(late)} of {_wanted(deployment)} ready"
+    waiting = _incomplete(deployment)
+    if not waiting:
+        return _verdict("done", progress)
+    facts = [(_rule(fact), fact) for fact in _facts(seen, t, deployment, pods)]
+    proven = [one for one in facts if _proves(*one, unschedulable_timeout)]
+    rule, subject = min(proven or facts, key=lambda one: RULES.index(one[0]), default=(None, _lateness(seen, late)))
+    progress = f"{progress}, waiting for {_subject_words(subject) if subject else waiting}"
+    if proven:
+        return _verdict("failed", progress, seen, subject, rule)
+    return _verdict("progressing", progress, seen, subject)
+
+
+def _verdict(
+    verdict: str, progress: str, seen: Observation | None = None, subject: Fact | None = None, rule: Rule | None = None
+) -> dict[str, Any]:
+    evidence = _evidence(seen, subject) if seen and subject else {}
     words = {key: "unknown" if value is None else value for key, value in evidence.items()}
+    deployment = seen.deployment() if seen else None
     words["deadline"] = _get(deployment, "spec", "progressDeadlineSeconds", default=600)
     return {
-        "verdict": "failed",
-        "cause": fact.cause,
-        "summary": RULES[place].summary.format_map(words),
-        "hint": RULES[place].hint.format_map(words),
+        "verdict": verdict,
+        "cause": rule.cause if rule else None,
+        "summary": rule.summary.format_map(words) if rule else "",
+        "hint": rule.hint.format_map(words) if rule else "",
         "evidence": evidence,
         "progress": progress,
     }
-
-
-def _verdict(verdict: str, progress: str) -> dict[str, Any]:
-    return {"verdict": verdict, "cause": None, "summary": "", "hint": "", "evidence": {}, "progress": progress}
 
 
 def _rule(fact: Fact) -> Rule:
@@ -471,9 +481,8 @@ def new_replica_set(seen: Observation, deployment: Object) -> Object | None:
     return next((one for one in sets if revision and _get(one, "metadata", "annotations", REVISION) == revision), None)
 
 
-def _facts(seen: Observation, t: float, deployment: Object) -> Iterator[Fact]:
+def _facts(seen: Observation, t: float, deployment: Object, pods: list[Object]) -> Iterator[Fact]:
     newest = new_replica_set(seen, deployment)
-    pods = [pod for pod in seen.owned("pods", newest) if _counts(pod)]
     yield from _deployment_facts(seen, t, deployment, newest, pods)
     for pod in pods:
         yield from _pod_facts(seen, t, pod)
@@ -614,19 +623,21 @@ def _crashes(
     yield Fact(cause, text, pod, exits, 0.0, name, reason, message, code)
 
 
-def _progress(seen: Observation, deployment: Object, facts: list[Fact], waiting: str) -> str:
-    pods = [pod for pod in seen.owned("pods", new_replica_set(seen, deployment)) if _counts(pod)]
-    late = [pod for pod in pods if not _ready(pod)]
-    if facts and facts[0].text.startswith("TriggeredScaleUp"):
-        waiting = f"{_name(facts[0].about, 'metadata')}: a node is being added"
-    elif facts:
-        fact = facts[0]
-        what = fact.reason if fact.exit_code is None else f"{fact.reason} (exit code {fact.exit_code})"
-        times = f", {fact.repeats} times" if fact.repeats > 1 else ""
-        waiting = f"{_name(fact.about, 'metadata')}: {what}{times}"
-    elif late:
-        waiting = f"{_name(late[0], 'metadata')}: {_trouble(seen, late[0])[1]}"
-    return f"{len(pods) - len(late)} of {_wanted(deployment)} ready, waiting for {waiting}"
+def _lateness(seen: Observation, late: list[Object]) -> Fact | None:
+    """The first pod that is not ready, though nothing says that it fails."""
+    if not late:
+        return None
+    container, reason, message = _trouble(seen, late[0])
+    return Fact("", "", late[0], container=container, reason=reason, message=message)
+
+
+def _subject_words(fact: Fact) -> str:
+    name = _name(fact.about, "metadata")
+    if fact.text.startswith("TriggeredScaleUp"):
+        return f"{name}: a node is being added"
+    code = "" if fact.exit_code is None else f", exit code {fact.exit_code}"
+    times = f", {fact.repeats} times" if fact.repeats > 1 else ""
+    return f"{name}: {fact.reason}{code}{times}"
 
 
 def _trouble(seen: Observation, pod: Object) -> tuple[str, str, str]:
