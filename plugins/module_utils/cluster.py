@@ -21,7 +21,7 @@ try:
     import kubernetes
     import urllib3
     import yaml
-    from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
+    from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC as AUTH_ARG_SPEC
     from ansible_collections.kubernetes.core.plugins.module_utils.k8s import client as core_client
 
     IMPORT_ERROR: str | None = None

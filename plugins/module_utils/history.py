@@ -114,24 +114,20 @@ def to_forget(records: list[Record], limit: int) -> list[Record]:
     return [record for record in records[: max(0, len(records) - limit)] if record is not keep]
 
 
-def to_restore(records: list[Record], revision: int | None, failed: int | None = None) -> Record:
+def to_restore(records: list[Record], revision: int | None) -> Record:
     """The record to go back to. Raises InferenceError that lists the revisions there are.
 
-    :param revision: the one asked for; None means the last healthy one before today's.
-    :param failed: today's revision when it has just failed, so that the newest healthy one is meant.
+    :param revision: the one asked for; None means the last healthy one that differs from today's.
     """
     healthy = [record for record in records if record["status"] in ("deployed", "found")]
     if revision is not None:
         found = next((record for record in healthy if record["revision"] == revision), None)
-    elif failed is not None:
-        found = healthy[-1] if healthy else None
     else:
-        today = newest(records, "deployed")
-        before = [r for r in healthy if today and _content(r) != _content(today) and r["revision"] < today["revision"]]
-        found = before[-1] if before else None
+        today = healthy[-1] if healthy else None
+        found = next((r for r in reversed(healthy) if today and _content(r) != _content(today)), None)
     if found is None:
         known = ", ".join(str(record["revision"]) for record in healthy) or "none"
-        asked = f"revision {revision}" if revision is not None else "an earlier release"
+        asked = f"revision {revision}" if revision is not None else "earlier release"
         raise InferenceError(
             f"There is no {asked} to go back to; healthy revisions: {known}",
             hint="Set revision to one of them (playbook status.yml lists them)",
