@@ -339,7 +339,7 @@ def explain(url: str, grant: str, status: int, text: str, login: Login) -> Crede
     :param status: the HTTP status; 0 when there was no answer, C(text) then says why.
     """
     host = urlsplit(url).netloc
-    code, words, details = _error_parts(text)
+    code, words, details = error_parts(text)
     said = f"{code}: {words}" if code and words and code not in words else words or code or f"status {status}"
     who = _named(login)
     if "/computeMetadata/" in url:
@@ -397,7 +397,7 @@ def explain(url: str, grant: str, status: int, text: str, login: Login) -> Crede
     )
 
 
-def _error_parts(text: str) -> tuple[str, str, dict[str, Any]]:
+def error_parts(text: str) -> tuple[str, str, dict[str, Any]]:
     """Code, message and ErrorInfo of an OAuth error or a Google API error."""
     try:
         data = json.loads(text)
