@@ -38,16 +38,16 @@ def look(
     """The verdict of this moment, with the keys of C(wait). Raises InferenceError when the API does not tell."""
     started = clock()
     seen = Observation(name)
-    warnings: list[str] = []
+    notes: list[str] = []
     for resource in RESOURCES:
         try:
             answer = cluster.request("GET", _path(namespace, resource), query=_query(resource, name))
         except ApiError as error:
-            warnings.append(_unseen(resource, error))
+            notes.append(_unseen(resource, error))
             continue
         _take_list(seen, clock(), resource, answer.headers, answer.body)
     verdict = judge(seen, clock(), unschedulable_timeout=unschedulable_timeout)
-    return _result(cluster, namespace, name, verdict, clock() - started, warnings)
+    return _result(cluster, namespace, name, verdict, clock() - started, notes)
 
 
 def wait(
@@ -72,9 +72,8 @@ def wait(
     :param wait_sleep: seconds between two looks at the clock while nothing changes, and between attempts to connect.
     :param generation: the least C(metadata.generation) of the Deployment that counts, from the answer to its change.
     :param since: RFC 3339, the server's time of the change; facts from before it do not count.
-    :returns: what C(judge) returns, where C(cause) may also be C(Timeout); C(name), C(namespace), C(elapsed) (seconds),
-        C(warnings) and C(autoscaler) (None, or name, min, max, current, desired, problem). The evidence of a failure
-        also has C(log) and C(previous_log), lists of lines.
+    :returns: what C(judge) returns, where C(cause) may also be C(Timeout); C(name), C(namespace), C(elapsed) (seconds)
+        and C(notes). The evidence of a failed container also has C(log) and C(previous_log), lists of lines.
     """
     started = clock()
     seen = Observation(name, generation=generation, since=since)
@@ -103,7 +102,7 @@ def wait(
                 break
     finally:
         feed.stop()
-    return _result(cluster, namespace, name, verdict, clock() - started, feed.warnings)
+    return _result(cluster, namespace, name, verdict, clock() - started, feed.notes)
 
 
 class _Feed:
@@ -120,7 +119,7 @@ class _Feed:
         clock: Callable[[], float],
         sleep: Callable[[float], None],
     ) -> None:
-        self.warnings: list[str] = []
+        self.notes: list[str] = []
         self._cluster = cluster
         self._namespace = namespace
         self._name = name
@@ -169,7 +168,7 @@ class _Feed:
         elif change == "TROUBLE":
             self._trouble[resource] = what
         elif change == "FORBIDDEN":
-            self.warnings.append(_unseen(resource, what))
+            self.notes.append(_unseen(resource, what))
         elif change == "END":
             raise what
         else:
@@ -261,7 +260,7 @@ def _timeout(verdict: dict[str, Any], wait_timeout: float) -> dict[str, Any]:
 
 
 def _result(
-    cluster: Cluster, namespace: str, name: str, verdict: dict[str, Any], elapsed: float, warnings: list[str]
+    cluster: Cluster, namespace: str, name: str, verdict: dict[str, Any], elapsed: float, notes: list[str]
 ) -> dict[str, Any]:
     evidence = verdict["evidence"]
     if verdict["verdict"] == "failed" and evidence.get("pod") and evidence.get("container"):
@@ -275,8 +274,7 @@ def _result(
         "name": name,
         "namespace": namespace,
         "elapsed": round(elapsed, 3),
-        "warnings": warnings,
-        "autoscaler": _autoscaler(cluster, namespace, name),
+        "notes": notes,
     }
 
 
@@ -296,29 +294,11 @@ def _mask(text: str) -> str:
     return _USERINFO.sub(r"\1***@", _SECRET.sub(r"\1***", text))
 
 
-def _autoscaler(cluster: Cluster, namespace: str, name: str) -> dict[str, Any] | None:
-    try:
-        body = cluster.request(
-            "GET", f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers", patience=0.0
-        ).body
-    except InferenceError:
-        return None
-    for one in body.get("items") or []:
-        spec, status = one.get("spec") or {}, one.get("status") or {}
-        target = spec.get("scaleTargetRef") or {}
-        if target.get("kind") == "Deployment" and target.get("name") == name:
-            broken = [found for found in status.get("conditions") or [] if found.get("status") == "False"]
-            return {
-                "name": one["metadata"]["name"],
-                "min": spec.get("minReplicas", 1),
-                "max": spec.get("maxReplicas"),
-                "current": status.get("currentReplicas"),
-                "desired": status.get("desiredReplicas"),
-                "problem": "; ".join(
-                    found.get("message", "") for found in broken if found.get("type") != "ScalingLimited"
-                ),
-            }
-    return None
+def no_verdict(namespace: str, name: str, error: InferenceError) -> dict[str, Any]:
+    """What C(wait) would return, where the API gave no verdict."""
+    words = {"summary": error.what, "hint": error.hint, "progress": ""}
+    where = {"name": name, "namespace": namespace}
+    return {"verdict": None, "cause": None, **words, "evidence": {}, **where, "elapsed": None, "notes": []}
 
 
 def report(result: Mapping[str, Any]) -> list[str]:
@@ -344,6 +324,6 @@ def report(result: Mapping[str, Any]) -> list[str]:
         times = f" ({one['count']} times)" if one["count"] > 1 else ""
         lines.append(f"  {'events: ' if not place else '        '}{one['reason']}{times}: {one['message']}")
     lines.append(f"  state: {result['progress']}, after {result['elapsed']:.0f} s")
-    lines += [f"  note: {warning}" for warning in result["warnings"][:1]]
+    lines += [f"  note: {note}" for note in result["notes"][:1]]
     lines.append(f"  next: {result['hint']}")
     return [_mask(line)[:400] for line in lines]

@@ -23,8 +23,7 @@ KEYS = {
     "name",
     "namespace",
     "elapsed",
-    "warnings",
-    "autoscaler",
+    "notes",
 }
 
 
@@ -106,7 +105,7 @@ def test_changes_come_by_watch_and_nothing_is_polled(server, cluster):
     play(server, "first-deploy", 3)
     cues = Cues(("0 of 2", lambda: play(server, "first-deploy", None, 3)))
     assert watch(cluster, on_progress=cues)["verdict"] == "done"
-    assert sorted(one for one in server.requests if one.startswith("GET") and "horizontal" not in one) == [
+    assert sorted(one for one in server.requests if one.startswith("GET")) == [
         "GET deployments",
         "GET events",
         "GET pods",
@@ -267,12 +266,9 @@ def test_without_permission_for_events_the_verdict_still_comes(server, cluster):
     server.interfere = lambda resource, _query: status(403, "Forbidden", "no") if resource == "events" else None
     result = watch(cluster)
     assert result["cause"] == "CrashLoopBackOff"
-    assert len(result["warnings"]) == 1
-    assert "list events" in result["warnings"][0]
-    assert (
-        rollout.look(cluster, "ml-inference", "inference-api", unschedulable_timeout=10)["warnings"]
-        == result["warnings"]
-    )
+    assert len(result["notes"]) == 1
+    assert "list events" in result["notes"][0]
+    assert rollout.look(cluster, "ml-inference", "inference-api", unschedulable_timeout=10)["notes"] == result["notes"]
 
 
 @pytest.mark.parametrize("ask", [watch, lambda cluster: rollout.look(cluster, "x", "y", unschedulable_timeout=10)])
@@ -295,36 +291,6 @@ def test_a_look_judges_once_and_watches_nothing(server, cluster):
     assert set(result) == KEYS
     assert result["cause"] == "FailedCreate"
     assert not [one for one in server.requests if one.startswith("WATCH")]
-
-
-def test_the_autoscaler_is_told_with_its_problem(server, cluster):
-    play(server, "first-deploy")
-    for number, target in enumerate(["other", "inference-api"]):
-        server.put(
-            "horizontalpodautoscalers",
-            "ADDED",
-            {
-                "metadata": {"name": target, "uid": str(number)},
-                "spec": {"scaleTargetRef": {"kind": "Deployment", "name": target}, "minReplicas": 2, "maxReplicas": 5},
-                "status": {
-                    "currentReplicas": 2,
-                    "desiredReplicas": 3,
-                    "conditions": [
-                        {"type": "AbleToScale", "status": "True", "message": "fine"},
-                        {"type": "ScalingLimited", "status": "False", "message": "within bounds"},
-                        {"type": "ScalingActive", "status": "False", "message": "missing request for cpu"},
-                    ],
-                },
-            },
-        )
-    assert watch(cluster)["autoscaler"] == {
-        "name": "inference-api",
-        "min": 2,
-        "max": 5,
-        "current": 2,
-        "desired": 3,
-        "problem": "missing request for cpu",
-    }
 
 
 def test_no_secret_of_a_log_is_shown(server, cluster):
