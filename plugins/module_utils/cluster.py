@@ -12,6 +12,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
@@ -100,6 +101,7 @@ class Cluster:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.host = host.rstrip("/")
+        self.server_time: str | None = None  # RFC 3339, by the server's clock, of its last answer
         self._pool = pool
         self._authorize = authorize
         self._request_timeout = request_timeout
@@ -177,6 +179,7 @@ class Cluster:
         sent = self._headers(None if data is None else content_type, headers or {})
         response = self._send(method, path, self._url(path, query), data, sent, timeout)
         decoded = _decode(response.data)
+        self.server_time = _server_time(response.headers) or self.server_time
         if response.status >= 400:
             raise ApiError(response.status, decoded, method=method, path=path, headers=response.headers)
         return Answer(response.status, response.headers, decoded)
@@ -213,6 +216,13 @@ class Cluster:
 
     def _url(self, path: str, query: Mapping[str, str] | None) -> str:
         return f"{self.host}{path}?{urlencode(query)}" if query else f"{self.host}{path}"
+
+
+def _server_time(headers: Mapping[str, str]) -> str | None:
+    try:
+        return parsedate_to_datetime(headers["Date"]).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (KeyError, ValueError):
+        return None
 
 
 def _decode(data: bytes) -> Any:

@@ -22,6 +22,10 @@ MANAGER = "deepmlhub.inference"
 REPLICAS_MANAGER = "deepmlhub.inference.replicas"
 # Whoever filled the namespace before us by client-side apply; their fields become ours, or they could never be removed.
 CLIENT_SIDE_MANAGERS = frozenset({"kubectl-client-side-apply", "before-first-apply"})
+# Controllers that mark what they look after, such as a load balancer's finalizer: nobody's drift.
+PLATFORM_MANAGERS = frozenset(
+    {"cloud-controller-manager", "glbc", "kube-controller-manager", "neg-controller", "service-controller"}
+)
 # A claim holds data, and a Namespace holds what others put there.
 NEVER_PRUNED = frozenset({"Namespace", "PersistentVolumeClaim"})
 
@@ -233,17 +237,12 @@ def drift(recorded: Iterable[Object], live: Mapping[str, Object | None]) -> list
         scaled = was["kind"] == "Deployment" and autoscaled(recorded, was["metadata"]["name"])
         for field, before, after in _fields(old, new, ()):
             dotted = ".".join(field)
+            manager = owner(now, field)
             if (scaled and dotted == "spec.replicas") or field[-1] == LAST_APPLIED:
                 continue
-            found.append(
-                {
-                    "object": title(was),
-                    "field": dotted,
-                    "recorded": before,
-                    "live": after,
-                    "manager": owner(now, field),
-                }
-            )
+            if field[0] == "metadata" and (field[1] == "finalizers" or manager in PLATFORM_MANAGERS):
+                continue
+            found.append({"object": title(was), "field": dotted, "recorded": before, "live": after, "manager": manager})
     return found
 
 

@@ -81,6 +81,8 @@ class Transaction:
         self._sleep = sleep
         self._on_progress = on_progress
         self._started = clock()
+        # Kind/name to the server's time before we changed it, and to its generation since: older facts prove nothing.
+        self._changed: dict[str, tuple[str | None, int]] = {}
         self.result: dict[str, Any] = {
             "changed": False,
             "revision": None,
@@ -243,6 +245,7 @@ class Transaction:
     def _write(self, item: Seen) -> None:
         """Brings one object to its manifest, and its ownership to us."""
         manifest, live = item.manifest, item.live
+        since = self._cluster.server_time
         handover = must_hand_over(self._wish, item)
         if not (item.changes or plan.to_migrate(live) or handover):
             return
@@ -260,7 +263,12 @@ class Transaction:
             wanted = max(int(manifest["spec"].get("replicas", 1)), int(live["spec"].get("replicas", 1)))
             manifest = plan.with_replicas(manifest, wanted)
         self._migrate(live)
-        apply(self._cluster, manifest)
+        written = apply(self._cluster, manifest)
+        if item.changes:
+            self._note_change(written, since)
+
+    def _note_change(self, written: Object, since: str | None) -> None:
+        self._changed[key(written)] = (since, int(written["metadata"].get("generation", 0)))
 
     def _migrate(self, live: Object | None) -> None:
         patch = plan.migration(live) if live else None
@@ -285,6 +293,7 @@ class Transaction:
         for obj in objects:
             if obj["kind"] != "Deployment":
                 continue
+            since, generation = self._changed.get(key(obj), (None, 0))
             watched = wait(
                 self._cluster,
                 wish.namespace,
@@ -296,6 +305,8 @@ class Transaction:
                 clock=self._clock,
                 sleep=self._sleep,
                 on_progress=self._on_progress,
+                since=since,
+                generation=generation,
             )
             said = {name: watched.get(name) for name in ("verdict", "cause", "evidence")}
             if watched["verdict"] != "done":
@@ -375,6 +386,7 @@ class Transaction:
             body = plan.restored(obj, live, keep_replicas=keep_replicas)
             if live is not None and not plan.differs(live, body):
                 return
+            since = self._cluster.server_time
             try:
                 if live is None:
                     where = collection_path(KINDS[obj["kind"]], self._wish.namespace)
@@ -385,6 +397,7 @@ class Transaction:
                 if error.status == 409:
                     continue  # somebody wrote in between; look again
                 raise
+            self._note_change(written, since)
             self._migrate(written)
             return
         raise InferenceError(
