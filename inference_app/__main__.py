@@ -28,8 +28,8 @@ def main() -> int:
     if arguments.port is not None:
         settings = replace(settings, port=arguments.port)
     # before numpy is imported: the pod's CPU limit knows nothing of the node's cores
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, str(settings.workers))
     from .server import serve
 
     return serve(settings)

@@ -206,7 +206,8 @@ def _add_routes(app: App) -> None:
     @app.get("/metrics", tags=["state"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
         """What Prometheus reads."""
-        return Response(gate.metrics.text(gate.not_ready is None), media_type=CONTENT_TYPE_LATEST)
+        gate.metrics.ready = gate.not_ready is None
+        return Response(gate.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/model", response_model=schemas.ModelDescription, responses={503: refusals[503]}, tags=["state"])
     async def model() -> Response:

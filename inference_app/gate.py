@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -141,6 +142,8 @@ class Gate:
             self.reason = f"{self.settings.model_path}: cannot be loaded: {' '.join(repr(error).split())}"
         else:
             self.model, self.reason = model, None
+            gc.collect()
+            gc.freeze()  # what is loaded stays: no collection need look at it again
             self.metrics.model(model)
             fields = {"sha256": model.sha256, "backend": model.backend.name}
             log.info("serving %s %s", model.name, model.version, extra={"fields": fields})

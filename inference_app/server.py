@@ -1,6 +1,6 @@
 # Copyright (c) 2026 deepmlhub
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The process around the app: the socket, the signals, the way out."""
+"""The process around the app: the socket, the time-outs, the signals, the way out."""
 
 from __future__ import annotations
 
@@ -9,12 +9,59 @@ import contextlib
 import signal
 import socket
 from collections.abc import Iterator
+from typing import Any
 
+import orjson
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from . import logs
-from .app import create_app
+from .app import App, create_app
 from .settings import Settings
+
+
+class Connection(HttpToolsProtocol):
+    """A client's connection: what it sends must be HTTP, and must come in time."""
+
+    _awaited: tuple[str, object] | None = None
+    _since = 0.0
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse bytes that aren't HTTP in the words and with the headers of every other answer."""
+        self._refuse(b"400 Bad Request", "http_invalid", msg)
+
+    def close_if_late(self, now: float, seconds: float) -> None:
+        """Close if the same request's headers, or body, have been awaited for so long; call now and then."""
+        awaited = self._what_is_awaited()
+        if awaited is None or awaited != self._awaited:
+            self._awaited, self._since = awaited, now
+        elif now - self._since >= seconds and not self.transport.is_closing():
+            part, _ = awaited
+            if part == "body" and not self.cycle.response_started:
+                self._refuse(
+                    b"408 Request Timeout", "too_slow", f"the body took longer than {seconds} s (READ_SECONDS)"
+                )
+            self.transport.close()
+
+    def _what_is_awaited(self) -> tuple[str, object] | None:
+        if self.cycle is None:
+            return "headers", None
+        if not self.cycle.response_complete:
+            return ("body", self.cycle) if self.cycle.more_body else None
+        # between two requests the keep-alive timer runs, until the first byte of the next stops it
+        return ("headers", self.cycle) if self.timeout_keep_alive_task is None else None
+
+    def _refuse(self, status: bytes, kind: str, msg: str) -> None:
+        body = orjson.dumps({"detail": [{"type": kind, "loc": [], "msg": msg}]})
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            *(pair for pair in self.config.app.gate.headers if pair[0] != b"connection"),  # type: ignore[union-attr]
+            (b"connection", b"close"),
+        ]
+        head = b"".join(b"%s: %s\r\n" % pair for pair in headers)
+        self.transport.write(b"HTTP/1.1 %s\r\n%s\r\n%s" % (status, head, body))
+        self.transport.close()
 
 
 class Server(uvicorn.Server):
@@ -29,8 +76,7 @@ class Server(uvicorn.Server):
 def serve(settings: Settings) -> int:
     """Listen, serve, drain; the exit status."""
     logs.configure(settings.log_level)
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family)
+    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))
@@ -41,31 +87,40 @@ def serve(settings: Settings) -> int:
     app = create_app(settings)
     config = uvicorn.Config(
         app,
+        http=Connection,
+        ws="none",
+        lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=settings.shutdown_seconds,
-        lifespan="on",
     )
-    server = Server(config)
-
-    async def run() -> None:
-        loop = asyncio.get_running_loop()
-
-        def stop() -> None:
-            if app.gate.draining:
-                server.should_exit = True  # asked twice: now
-                return
-            logs.log.info("SIGTERM: not ready any more, stopping in %g s", settings.drain_seconds)
-            app.gate.drain()
-            loop.call_later(settings.drain_seconds, setattr, server, "should_exit", True)
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
-        await server.serve(sockets=[listener])
-
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(run())
+        runner.run(_run(Server(config), app, settings, listener))
     logs.log.info("stopped")
     return 0
+
+
+async def _run(server: Server, app: App, settings: Settings, listener: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if app.gate.draining:  # told twice: now
+            server.should_exit = True
+            return
+        logs.log.info("told to stop: not ready any more, stopping in %g s", settings.drain_seconds)
+        app.gate.drain()
+        loop.call_later(settings.drain_seconds, setattr, server, "should_exit", True)
+
+    def sweep() -> None:
+        connections: set[Any] = server.server_state.connections
+        for connection in list(connections):
+            connection.close_if_late(loop.time(), settings.read_seconds)
+        loop.call_later(1, sweep)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    sweep()
+    await server.serve(sockets=[listener])

@@ -23,7 +23,7 @@ class Settings:
 
     host: str = "0.0.0.0"  # noqa: S104 - a container must answer on its pod address
     port: int = 8080
-    workers: int = 1
+    workers: int = 1  # threads of one prediction; more processes are more pods
     log_level: str = "INFO"
     model_path: Path = Path("models/default")
     model_sha256: str = ""
