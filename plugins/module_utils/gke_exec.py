@@ -274,7 +274,7 @@ def _account(credentials: Any, login: Login) -> str:
 def _cache_key(login: Login) -> str:
     # Another key under the same file name is another identity: its tokens must not be mixed up.
     parts: list[Any] = [login, os.environ.get("GCE_METADATA_HOST")]
-    for path in (login.file, login.token_file):
+    for path in filter(None, (login.file, login.token_file)):
         try:
             seen = Path(path).stat()
             parts.append([seen.st_mtime_ns, seen.st_size])

@@ -215,6 +215,15 @@ def test_another_key_under_the_same_name_is_another_identity(tmp_path: Path) -> 
     assert gke_exec.cached(login, str(tmp_path / "cache"), clock=lambda: 0, fetch=fetch).value == "another"
 
 
+def test_the_cache_is_one_wherever_the_program_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    login = Login(file=write(tmp_path / "key.json", "one"))
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        gke_exec.cached(login, str(tmp_path / "cache"), clock=lambda: 0, fetch=lambda _: Token("t", 0, 1000, ""))
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
 @pytest.mark.parametrize("damage", ["", "{", '{"value": 1}', "[]"])
 def test_a_damaged_cache_is_as_good_as_empty(damage: str, tmp_path: Path) -> None:
     def fetch(login: Login) -> Token:
