@@ -21,10 +21,10 @@ from sandbox.api.errors import ApiStatus
 from sandbox.api.kinds import BY_KIND, STORED, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 Obj = dict[str, Any]
-Test = "Callable[[Mapping[str, Any]], bool]"
+Contents = list[tuple[Kind, Obj]]  # `list` is a method below
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 _CONTROLLER = "kube-controller-manager"
 _NO_BLIND_UPDATE = ("Lease", "PodDisruptionBudget")
@@ -129,7 +129,10 @@ class Api:
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def now(self) -> str:
-        return datetime.fromtimestamp(self.clock(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return _stamp(self.clock())
+
+    def time_in(self, seconds: int) -> str:
+        return _stamp(self.clock() + seconds)
 
     def get(self, kind: str, name: str, namespace: str | None = None) -> Obj:
         """One object; ApiStatus 404."""
@@ -289,9 +292,9 @@ class Api:
         admission.mutate(self, kind, obj)
         if causes := rules.check(kind, obj):
             raise errors.invalid(kind, meta.get("name", ""), causes)
+        admission.validate(self, kind, obj, None, call)
         if self.find(kind.kind, meta["name"], meta.get("namespace")):
             raise errors.already_exists(kind, meta["name"])
-        admission.validate(self, kind, obj, None, call)
         if kind.kind == "Service":
             self._allocate(obj, None)
         if call.dry_run:
@@ -426,7 +429,7 @@ class Api:
         if "deletionTimestamp" in meta and grace >= meta.get("deletionGracePeriodSeconds", 0):
             return fields.copy(live), False
         obj = fields.copy(live)
-        obj["metadata"] |= {"deletionTimestamp": _later(self.clock(), grace), "deletionGracePeriodSeconds": grace}
+        obj["metadata"] |= {"deletionTimestamp": self.time_in(grace), "deletionGracePeriodSeconds": grace}
         if finalizers:
             obj["metadata"]["finalizers"] = finalizers
         if kind.generation and "deletionTimestamp" not in meta:
@@ -466,11 +469,13 @@ class Api:
         name = _meta(obj)["name"]
         if kind.kind == "Namespace":
             self.create("ServiceAccount", {"metadata": {"name": "default"}}, name)
-            note = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints."
+            note = (
+                "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as"
+                " the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of"
+                " Kubernetes clusters."
+            )
             meta = {"name": "kube-root-ca.crt", "annotations": {"kubernetes.io/description": note}}
             self.create("ConfigMap", {"metadata": meta, "data": {"ca.crt": self.ca_pem}}, name)
-        elif kind.kind == "ResourceQuota":
-            self._soon(lambda: admission.recount(self, _meta(obj)["namespace"]))
 
     def _soon(self, act: Callable[[], None]) -> None:
         """Controllers act a moment later, on the loop where there is one."""
@@ -494,7 +499,7 @@ class Api:
         space = self.find("Namespace", name)
         if not space or "deletionTimestamp" not in _meta(space):
             return
-        left = [(kind, obj) for kind in STORED if kind.namespaced for obj in self.all(kind.kind, name)]
+        left = self.contents(name)
         kind = BY_KIND["Namespace"]
         obj = fields.copy(space)
         if left:
@@ -506,9 +511,12 @@ class Api:
         if not _meta(obj).get("finalizers"):
             self._store("DELETED", kind, obj, space)
 
+    def contents(self, name: str) -> Contents:
+        return [(kind, obj) for kind in STORED if kind.namespaced for obj in self.all(kind.kind, name)]
+
     # --- owners -------------------------------------------------------------------------------------------------------
 
-    def _dependents(self, owner: Obj) -> list[tuple[Kind, Obj]]:
+    def _dependents(self, owner: Obj) -> Contents:
         uid, space = _meta(owner)["uid"], _meta(owner).get("namespace")
         return [
             (kind, obj)
@@ -589,7 +597,7 @@ class Api:
         for listener in tuple(self.listeners):
             listener(change)
         space = _meta(obj).get("namespace", "")
-        if kind.kind == "Pod" or (type_ == "MODIFIED" and kind.kind == "ResourceQuota"):
+        if space:
             admission.recount(self, space)
         if type_ == "DELETED":
             self._collect(obj, "Background")
@@ -625,6 +633,29 @@ class Api:
                     port["nodePort"] = next(n for n in range(30000, 32768) if n not in used)
                     used.add(port["nodePort"])
 
+    # --- services and budgets -----------------------------------------------------------------------------------------
+
+    def endpoints(self, namespace: str, service: str, port: str) -> Iterator[tuple[str, int]]:
+        """(address, port) of the ready endpoints behind a Service's port."""
+        for obj in self.all("EndpointSlice", namespace):
+            if (_meta(obj).get("labels") or {}).get("kubernetes.io/service-name") == service:
+                numbers = [p["port"] for p in obj.get("ports") or [] if (p.get("name") or "") == port]
+                for endpoint in (obj.get("endpoints") or []) if numbers else []:
+                    if (endpoint.get("conditions") or {}).get("ready", True):
+                        yield endpoint["addresses"][0], numbers[0]
+
+    def budget(self, pod: Obj) -> tuple[Obj | None, int, int]:
+        """The PodDisruptionBudget over a pod, how many healthy pods it has and how many it needs."""
+        labels, space = _meta(pod).get("labels"), _meta(pod)["namespace"]
+        for obj in self.all("PodDisruptionBudget", space):
+            if rules.matches(obj["spec"].get("selector"), labels):
+                pods = [p for p in self.all("Pod", space) if rules.matches(obj["spec"]["selector"], _meta(p).get("labels"))]
+                healthy = sum(_is_ready(p) for p in pods)
+                if "maxUnavailable" in obj["spec"]:
+                    return obj, healthy, len(pods) - rules.share(obj["spec"]["maxUnavailable"], len(pods))
+                return obj, healthy, rules.share(obj["spec"].get("minAvailable", 0), len(pods))
+        return None, 0, 0
+
     # --- scale --------------------------------------------------------------------------------------------------------
 
     def scale(self, kind: Kind, name: str, namespace: str | None) -> Obj:
@@ -655,6 +686,11 @@ def _scale_of(obj: Obj) -> Obj:
     return {"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": meta, "spec": spec, "status": status}
 
 
+def _is_ready(pod: Obj) -> bool:
+    conditions = pod.get("status", {}).get("conditions") or []
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions) and "deletionTimestamp" not in _meta(pod)
+
+
 _META_ORDER = (
     "name", "generateName", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp",
     "deletionTimestamp", "deletionGracePeriodSeconds", "labels", "annotations", "ownerReferences", "finalizers",
@@ -670,8 +706,8 @@ def _content(obj: Obj) -> Obj:
     return {key: value for key, value in obj.items() if key not in ("metadata", "status")}
 
 
-def _later(now: float, seconds: int) -> str:
-    return datetime.fromtimestamp(now + seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _stamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _position(obj: Obj, namespace: str | None) -> str:
@@ -707,7 +743,7 @@ def _keep_allocated(obj: Obj, live: Obj) -> None:
                 port.setdefault("nodePort", found)
 
 
-def _remaining(left: list[tuple[Kind, Obj]], now: str, space: Obj) -> list[Obj]:
+def _remaining(left: Contents, now: str, space: Obj) -> list[Obj]:
     """The conditions of a namespace that cannot go yet."""
     counts: dict[str, int] = {}
     holders: dict[str, int] = {}

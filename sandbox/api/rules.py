@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +98,8 @@ def _pod(obj: Obj) -> None:
     spec = obj.setdefault("spec", {})
     _pod_spec(spec)
     _set(spec, enableServiceLinks=True)
+    for condition in (obj.get("status") or {}).get("conditions", []):
+        _set(condition, lastProbeTime=None)
     for part, _, container in containers(spec):
         if limits := container["resources"].get("limits") if part != "ephemeralContainers" else None:
             requests = container["resources"].setdefault("requests", {})
@@ -159,8 +163,6 @@ def _autoscaler(obj: Obj) -> None:
 
 def _namespace(obj: Obj) -> None:
     obj["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = obj["metadata"].get("name", "")
-    obj.setdefault("spec", {}).setdefault("finalizers", ["kubernetes"])
-    obj.setdefault("status", {}).setdefault("phase", "Active")
 
 
 def _network_policy(obj: Obj) -> None:
@@ -208,6 +210,8 @@ def _claim(obj: Obj) -> None:
 
 def _secret(obj: Obj) -> None:
     _set(obj, type="Opaque")
+    for key, value in obj.pop("stringData", {}).items():
+        obj.setdefault("data", {})[key] = base64.b64encode(value.encode()).decode()
 
 
 def _event(obj: Obj) -> None:
@@ -483,6 +487,11 @@ def matches(selector: Obj | None, found: Obj | None) -> bool:
     )
 
 
+def share(amount: int | str, total: int) -> int:
+    """How many of `total` an absolute number or a percentage stands for; a budget rounds up."""
+    return math.ceil(int(amount.rstrip("%")) * total / 100) if isinstance(amount, str) else amount
+
+
 def _is_empty(selector: Obj | None) -> bool:
     return not selector or not any(selector.values())
 
@@ -609,7 +618,7 @@ _IMMUTABLE: dict[str, tuple[str, ...]] = {
     "ReplicaSet": ("spec.selector",),
     "Secret": ("type",),
 }
-_POD_MUTABLE = ("tolerations", "activeDeadlineSeconds", "terminationGracePeriodSeconds")
+_POD_MUTABLE = ("nodeName", "tolerations", "activeDeadlineSeconds", "terminationGracePeriodSeconds")
 
 
 def _pick(obj: Obj, path: str) -> Any:
