@@ -76,6 +76,7 @@ class World:
         self.on_request: Callable[[str, str], None] = lambda method, path: None
         self.requests: list[tuple[str, str]] = []
         self.forbidden: set[str] = set()
+        self.broken: set[str] = set()
         self.apps: dict[str, App | None] = {}
         self.turn = itertools.count()
         self.in_front: list[str] | None = None  # who stands behind the load balancer, when not all ready pods do
@@ -200,7 +201,10 @@ class World:
             f"/api/v1/namespaces/{NAMESPACE}/services/inference-api": self.service,
             f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/inference-api": self.deployment,
         }
-        if path.split("/")[-1] in self.forbidden or path.split("/")[-2] in self.forbidden:
+        kinds = set(path.split("/")[-2:])
+        if kinds & self.broken:
+            return _status(500, "InternalError", "etcdserver: leader changed")
+        if kinds & self.forbidden:
             return _status(403, "Forbidden", f"{path} is forbidden")
         if path in lists:
             if path.split("/")[-1] in ("replicasets", "pods"):

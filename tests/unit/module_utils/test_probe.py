@@ -461,6 +461,37 @@ def test_an_api_server_that_answered_before_is_waited_for(world: World) -> None:
     assert result["elapsed"] == 3 and "did not answer" in result["last_error"]
 
 
+def test_an_api_server_in_trouble_is_waited_for(world: World) -> None:
+    world.broken = {"services", "replicasets"}
+    world.on_sleep[1] = lambda: world.broken.discard("services")
+    world.on_sleep[3] = world.broken.clear
+    result = run(world)
+    assert result["ok"] and result["attempts"] == 4 and "500 InternalError" in result["last_error"]
+
+
+def test_a_pod_that_answers_with_a_server_error_is_asked_again(world: World) -> None:
+    world.in_front, world.apps["b"] = ["a"], app("b", status=500)
+    world.on_sleep[1] = lambda: world.apps.update(b=app("b"))
+    result = run(world)
+    assert result["ok"] and "b (pod b answered 500" in result["last_error"] and result["pods"][1]["via"] == "pod"
+
+
+def test_checks_tell_of_the_last_attempt_only(world: World) -> None:
+    world.add_hpa(measured=None)
+    world.on_sleep[1] = lambda: world.apps.update({name: app(name, ready=503) for name in "ab"})
+    result = run(world, autoscaler="require", wait_timeout=3)
+    assert not check(result, "ready")["ok"]
+    assert [check(result, name)["detail"] for name in ("predict", "autoscaler", "latency")] == ["not reached"] * 3
+
+
+def test_one_attempt_is_one_request_also_through_the_api_server(world: World) -> None:
+    assert world.service
+    world.service["spec"]["type"] = "ClusterIP"
+    world.apps["a"] = world.apps["b"] = app("a", ready=503)
+    result = run(world, wait_timeout=3)
+    assert len([path for _, path in world.requests if path.endswith("/proxy/ready")]) == result["attempts"]
+
+
 def test_progress_is_told_before_every_request_and_may_stop_the_gate(world: World) -> None:
     told: list[dict[str, Any]] = []
     run(world, on_progress=told.append)
