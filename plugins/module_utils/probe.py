@@ -208,7 +208,8 @@ class _Gate:
         self.autoscaler = {**gate.autoscaler([], ""), "reason": "NotChecked", "message": _NOT_REACHED, "remedy": ""}
 
     def refuse(self, error: InferenceError) -> dict[str, Any]:
-        return self._result(str(error), error=error.what)
+        self.last_error = error.what
+        return self._result(str(error))
 
     def run(self) -> dict[str, Any]:
         try:

@@ -507,6 +507,7 @@ def test_progress_is_told_before_every_request_and_may_stop_the_gate(world: Worl
 def test_settings_that_cannot_be_are_a_result_like_any_other(world: World) -> None:
     result = run(world, tolerance=-1)
     assert not result["ok"] and result["attempts"] == 0 and result["msg"].startswith("tolerance is -1.")
+    assert result["last_error"] == "tolerance is -1" and check(result, "service")["detail"] == "not reached"
     assert world.requests == []
 
 
