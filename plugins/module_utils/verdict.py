@@ -29,7 +29,7 @@ KUBELET_RETRY = 15.0
 
 DENIED = (
     r"denied|unauthorized|forbidden|\b40[13]\b|authentication required|authorization failed|no basic auth credentials|"
-    r"insufficient.scope|signature"
+    r"insufficient.scope|SignatureValidationFailed"
 )
 NOT_FOUND = r"not.?found|manifest.unknown|name.unknown|repository name not known|does not exist|no such image|\b404\b"
 OVERLOADED = r"\b429\b|too ?many ?requests|rate limit"
@@ -107,7 +107,7 @@ RULES = (
         "Check that the nodes reach the registry and trust its certificate",
     ),
     Rule(
-        "CreateContainerConfigError", LATE, 4, 60,
+        "CreateContainerConfigError", LATE, 1, 60,
         "the kubelet on {node} cannot prepare container {container}",
         "Look at the kubelet of this node and at what the message names",
     ),
@@ -586,12 +586,12 @@ def _container_facts(seen: Observation, t: float, pod: Object, status: Object, l
         if reason == "ImagePullBackOff" and "ErrImagePull" not in message and pulls:
             message = pulls[-1].message
         repeats = max(1, seen.times(pod, f"{name}:ErrImagePull"), sum(one.repeats for one in pulls))
-        text = f"{reason}: {_without_image(message, pod, name)}"
+        text = f"{reason}: {_without_names(message, pod, name)}"
         yield Fact("ImagePullBackOff", text, pod, repeats, stood, name, reason, message)
     elif reason in STUCK_REASONS:
         again = [(one.first, one.last) for one in told if reason in one.message or message[:40] in one.message]
         age = max(stood, _standing(again, t) if again else 0.0)
-        yield Fact(reason, message, pod, max(1, len(again)), age, name, reason, message)
+        yield Fact(reason, message, pod, 1, age, name, reason, message)
     elif reason in START_REASONS or (_text(ended, "reason") in NOT_STARTED and not _get(status, "state", "running")):
         message = message if reason in START_REASONS else _text(ended, "message")
         tries = sum(one.repeats for one in told if one.warning and message[:40] in one.message)
@@ -600,7 +600,7 @@ def _container_facts(seen: Observation, t: float, pod: Object, status: Object, l
         cause = reason if reason in START_REASONS else "RunContainerError"
         tries = max(tries, 1 + int(stood // KUBELET_RETRY))
         yield Fact(cause, message, pod, tries, stood, name, _text(ended, "reason") or reason, message, code)
-    elif ended and _get(ended, "reason") != "ContainerStatusUnknown":
+    elif _text(ended, "reason") != "ContainerStatusUnknown":
         yield from _crashes(seen, t, pod, status, ended, told)
 
 
@@ -749,11 +749,12 @@ def _standing(spans: list[tuple[float, float]], t: float) -> float:
     return max(max(span[1] for span in spans) - first, t - first - SILENCE)
 
 
-def _without_image(message: str, pod: Object, container: str) -> str:
-    """A pull's message without the image's name, which may contain any word."""
+def _without_names(message: str, pod: Object, container: str) -> str:
+    """A pull's message without addresses and the image's name, which may contain any word."""
     image = str(_get(_container_spec(pod, container), "image", default="")).split("@")[0]
     path = re.sub(r":[^/]*$", "", image)
-    return re.sub(r"\S*" + re.escape(path) + r"\S*", "", message) if path else message
+    names = r"https?://\S+" + (rf"|\S*{re.escape(path)}\S*" if path else "")
+    return re.sub(names, "", message)
 
 
 def _template(found: Object) -> Any:
