@@ -12,7 +12,6 @@ import os
 import shutil
 import stat
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -36,8 +35,7 @@ def write_credentials(
 
     started = time.monotonic()
     token_file = cache / f"{context}.token"
-    with _given_token(params) as given:
-        token = google.fetch_token(google.login_of(params, environ, given), params["wait_timeout"])
+    token = google.login_with(params, environ)
     left = max(2.0, params["wait_timeout"] - (time.monotonic() - started))
     api = google.Google(token.value, token.account, budget=left)
     cluster = google.fetch_cluster(
@@ -130,18 +128,6 @@ def _locked(folder: Path) -> Iterator[None]:
             f"The kubeconfig in {folder} cannot be written: {error.strerror}",
             hint="Name a kubeconfig in a folder that this user may write",
         ) from error
-
-
-@contextlib.contextmanager
-def _given_token(params: Mapping[str, Any]) -> Iterator[str]:
-    """A file with the given access token, or no name where none was given; it goes with the block."""
-    if not params.get("access_token"):
-        yield ""
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "token"
-        gke_exec.write_private(file, params["access_token"])
-        yield str(file)
 
 
 def _google_plugin(

@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import os
 import re
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible_collections.deepmlhub.inference.plugins.module_utils import gke_exec
@@ -82,6 +85,24 @@ def fetch_token(login: gke_exec.Login, budget: float) -> gke_exec.Token:
         return gke_exec.fetch(login, budget=budget)
     except gke_exec.CredentialError as error:
         raise InferenceError(error.what, hint=error.hint) from error
+
+
+def login_with(params: Mapping[str, Any], environ: Mapping[str, str]) -> gke_exec.Token:
+    """A token for the login that a module's options name; no file stays behind."""
+    with given_token(params) as file:
+        return fetch_token(login_of(params, environ, file), params["wait_timeout"])
+
+
+@contextlib.contextmanager
+def given_token(params: Mapping[str, Any]) -> Iterator[str]:
+    """A file with the given access token, or no name where none was given; it goes with the block."""
+    if not params.get("access_token"):
+        yield ""
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "token"
+        gke_exec.write_private(file, params["access_token"])
+        yield str(file)
 
 
 class Google:

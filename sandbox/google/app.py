@@ -55,6 +55,7 @@ def make_asgi(state: State) -> Starlette:
             Route("/v2/", google.registry_root),
             Route("/v2/token", google.registry_token),
             Route("/v2/{name:path}/manifests/{reference}", google.manifest, methods=["GET", "HEAD"]),
+            Route("/v2/{name:path}/tags/list", google.tags),
             Route("/admin/faults", google.faults, methods=["GET", "POST", "DELETE"]),
         ]
     )
@@ -212,22 +213,8 @@ class _Google:
 
     async def manifest(self, request: Request) -> Response:
         name, reference = request.path_params["name"], request.path_params["reference"]
-        fault = self.state.strike("registry")
-        if fault and fault.kind in ("busy", "unavailable"):
-            status = 429 if fault.kind == "busy" else 503
-            return Response(status_code=status, headers={"Retry-After": str(fault.retry_after)})
-        if (fault and fault.kind == "unauthenticated") or not self._caller(request):
-            challenge = f'Bearer realm="{self.state.url}/v2/token",service="stand-in",scope="repository:{name}:pull"'
-            if not name.startswith("public/"):
-                challenge = challenge.replace(f',scope="repository:{name}:pull"', "")
-            return _registry_error(401, "UNAUTHORIZED", "authentication failed", **{"WWW-Authenticate": challenge})
-        anonymous = self._caller(request) == "anonymous" and not name.startswith("public/")
-        if anonymous or (fault and fault.kind == "permission"):
-            project, repository = [*name.split("/"), ""][:2]
-            resource = f"projects/{project}/locations/{self.state.location}/repositories/{repository}"
-            permission = "artifactregistry.repositories.downloadArtifacts"
-            message = f'Permission "{permission}" denied on resource "{resource}" (or it may not exist)'
-            return _registry_error(403, "DENIED", message)
+        if refused := self._registry_refused(request, name):
+            return refused
         if not any(repository == name for repository, _ in self.state.manifests):
             return _registry_error(404, "NAME_UNKNOWN", f'Repository "{name}" not found')
         found = self.state.manifests.get((name, reference))
@@ -236,6 +223,30 @@ class _Google:
         media_type, body = found
         digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
         return Response(body, media_type=media_type, headers={"Docker-Content-Digest": digest})
+
+    async def tags(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if refused := self._registry_refused(request, name):
+            return refused
+        tags = sorted(tag for found, tag in self.state.manifests if found == name and ":" not in tag)
+        return JSONResponse({"name": name, "tags": tags}) if tags else _registry_error(404, "NAME_UNKNOWN", "unknown")
+
+    def _registry_refused(self, request: Request, name: str) -> Response | None:
+        fault = self.state.strike("registry")
+        if fault and fault.kind in ("busy", "unavailable"):
+            status = 429 if fault.kind == "busy" else 503
+            return Response(status_code=status, headers={"Retry-After": str(fault.retry_after)})
+        if (fault and fault.kind == "unauthenticated") or not self._caller(request):
+            challenge = f'Bearer realm="{self.state.url}/v2/token",service="stand-in",scope="repository:{name}:pull"'
+            return _registry_error(401, "UNAUTHORIZED", "authentication failed", **{"WWW-Authenticate": challenge})
+        anonymous = self._caller(request) == "anonymous" and not name.startswith("public/")
+        if anonymous or (fault and fault.kind == "permission"):
+            project, repository = [*name.split("/"), ""][:2]
+            resource = f"projects/{project}/locations/{self.state.location}/repositories/{repository}"
+            permission = "artifactregistry.repositories.downloadArtifacts"
+            message = f'Permission "{permission}" denied on resource "{resource}" (or it may not exist)'
+            return _registry_error(403, "DENIED", message)
+        return None
 
     # Faults
 
