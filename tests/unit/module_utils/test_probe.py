@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +19,10 @@ import urllib3
 from ansible_collections.deepmlhub.inference.plugins.module_utils import probe
 from ansible_collections.deepmlhub.inference.plugins.module_utils.cluster import Cluster, Unreachable
 from ansible_collections.deepmlhub.inference.plugins.module_utils.errors import InferenceError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from tests.unit.endpoint_world import GOLDEN, NAMESPACE, SHA, Clock, World, app
 
@@ -520,11 +529,18 @@ def test_altered_golden_predictions_fail_with_both_numbers(world: World) -> None
 # fetch
 
 
+def listening(host: str = "127.0.0.1", family: socket.AddressFamily = socket.AF_INET) -> socket.socket:
+    """Gives up by itself, so that a failing test does not wait for the client that never came."""
+    listener = socket.create_server((host, 0), family=family)
+    listener.settimeout(10)
+    return listener
+
+
 @pytest.fixture
 def raw() -> Iterator[Callable[[bytes, bool], str]]:
     """Serves one connection with these bytes; then closes it, or keeps it open until the test is over."""
     over = threading.Event()
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listening()
     threads = []
 
     def serve(data: bytes, hold: bool = False) -> str:
@@ -584,7 +600,7 @@ def test_fetch_bounds_the_whole_request(raw: Callable[..., str]) -> None:
 
 
 def test_fetch_bounds_an_answer_that_drips() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with listening() as listener:
         over = threading.Event()
 
         def drip() -> None:
@@ -618,7 +634,7 @@ def test_fetch_bounds_the_size_of_an_answer(raw: Callable[..., str], monkeypatch
 
 def test_fetch_speaks_to_ipv6() -> None:
     try:
-        listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+        listener = listening("::1", socket.AF_INET6)
     except OSError:
         pytest.skip("this machine has no IPv6 loopback")
     with listener:
@@ -636,6 +652,48 @@ def _answer_once(listener: socket.socket) -> None:
     with connection:
         connection.recv(65536)
         connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A server on loopback that speaks TLS once, and the certificate that vouches for it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path / "server.pem"
+    plain = serialization.NoEncryption()
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    path.write_bytes(pem + certificate.public_bytes(serialization.Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    with listening() as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as wrapped:
+                wrapped.recv(65536)
+                wrapped.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"https://127.0.0.1:{listener.getsockname()[1]}/health", path
+        thread.join()
+
+
+def test_fetch_trusts_a_certificate_that_is_vouched_for(tls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    url, certificate = tls
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    assert probe.fetch("GET", url, timeout=5).status == 204
+
+
+def test_fetch_trusts_no_other_certificate(tls: Any) -> None:
+    with pytest.raises(Unreachable, match="certificate verify failed"):
+        probe.fetch("GET", tls[0], timeout=5)
 
 
 # golden files
