@@ -9,7 +9,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 .PHONY: help
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 .PHONY: setup
 setup: $(STAMP) ## install everything into .venv (pinned and hashed)
@@ -20,6 +20,41 @@ $(STAMP): requirements-dev.txt requirements-setup.txt
 	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements-setup.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.txt
 	@touch $@
+
+.PHONY: model
+model: setup ## train the default model with its golden predictions
+	@$(BIN)/python -m inference_app.train
+
+.PHONY: demo
+demo: model ## deploy to a local sandbox and show a verified prediction
+	@$(BIN)/python -m sandbox up
+	@$(BIN)/ansible-playbook deploy.yml -i inventories/local
+	@$(BIN)/python examples/ask.py .sandbox/kubeconfig
+	@echo "Look around:  kubectl --kubeconfig $(CURDIR)/.sandbox/kubeconfig -n ml-inference get all"
+	@echo "Clean up:     make demo-down"
+
+.PHONY: demo-down
+demo-down: setup ## stop the sandbox and everything in it
+	@$(BIN)/python -m sandbox down
+
+.PHONY: lint
+lint: setup ## ruff, mypy, yamllint, ansible-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy plugins inference_app sandbox
+	$(BIN)/yamllint --strict .
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/ansible-lint --nocolor --quiet
+
+.PHONY: unit
+unit: model ## the tests that need no cluster
+	$(BIN)/pytest
+
+.PHONY: e2e
+e2e: model ## the user's road: ansible-playbook on a sandbox
+	$(BIN)/pytest tests/e2e
+
+.PHONY: test
+test: lint unit e2e ## everything that a change must pass
 
 .PHONY: lock
 lock: ## resolve the requirements*.in files anew into pinned, hashed requirements*.txt

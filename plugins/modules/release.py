@@ -72,6 +72,9 @@ options:
     description: Seconds that a pod may wait for a node; raise it where nodes are added on demand.
     type: float
     default: 10.0
+  progress_path:
+    description: A file that gets a line whenever what is waited for changes. The action plugin sets it, to show them.
+    type: path
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - deepmlhub.inference.wait
@@ -155,6 +158,8 @@ elapsed:
   type: float
 """
 
+from pathlib import Path
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.deepmlhub.inference.plugins.module_utils.cluster import AUTH_ARG_SPEC, WAIT_ARG_SPEC, connect
 from ansible_collections.deepmlhub.inference.plugins.module_utils.errors import InferenceError
@@ -180,12 +185,27 @@ OPTIONS = {
 }
 
 
+class _Teller:
+    """Writes a line when what is waited for has changed."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = Path(path) if path else None
+        self._last = ""
+
+    def __call__(self, text: str) -> None:
+        if self._path and text != self._last:
+            self._last = text
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(f"{text}\n")
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **AUTH_ARG_SPEC,
             **OPTIONS,
             "state": {"type": "str", "choices": ["present", "absent", "rolled_back"], "default": "present"},
+            "progress_path": {"type": "path"},
         },
         required_if=[("state", "present", ["manifests"])],
         supports_check_mode=True,
@@ -194,7 +214,8 @@ def main() -> None:
     try:
         if wish.gate:
             wish.gate = {**wish.gate, "golden": load_golden(wish.gate["golden"])}
-        run = Transaction(connect(module), wish, check_mode=module.check_mode)
+        teller = _Teller(module.params["progress_path"])
+        run = Transaction(connect(module), wish, check_mode=module.check_mode, on_progress=teller)
         states = {"present": run.present, "absent": run.absent, "rolled_back": run.rolled_back}
         result = states[module.params["state"]]()
     except InferenceError as error:

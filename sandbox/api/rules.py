@@ -245,6 +245,9 @@ _DEFAULTS: dict[str, tuple[Callable[[Obj], None] | None, Obj | None]] = {
 # What Go writes for a new object even when nothing is set: ownership does not count these as added by anyone.
 _TEMPLATE = {"metadata": {}, "spec": {"containers": None}}
 _ZERO: dict[str, Obj] = {
+    "ConfigMap": {},
+    "Secret": {},
+    "ServiceAccount": {},
     "Deployment": {"spec": {"selector": None, "template": _TEMPLATE, "strategy": {}}, "status": {}},
     "ReplicaSet": {"spec": {"selector": None, "template": {"metadata": {}, "spec": {"containers": None}}}, "status": {}},
     "Pod": {"spec": {"containers": None}, "status": {}},
