@@ -332,11 +332,11 @@ class Observation:
 
     def owned(self, resource: str, *owners: Object | None) -> list[Object]:
         """The objects of these owners, the oldest first."""
-        uids = {_get(owner, "metadata", "uid") for owner in owners if owner is not None}
+        uids = {_text(owner, "metadata", "uid") for owner in owners} - {""}
         found = [
             one
             for one in self._objects[resource].values()
-            if any(_get(reference, "uid") in uids for reference in _list(one, "metadata", "ownerReferences"))
+            if any(_text(reference, "uid") in uids for reference in _list(one, "metadata", "ownerReferences"))
         ]
         return sorted(found, key=lambda one: [_text(one, "metadata", key) for key in ("creationTimestamp", "name")])
 
@@ -720,11 +720,9 @@ def _mounted(pod: Object) -> bool:
 
 def _containers(pod: Object) -> Iterator[tuple[Object, bool]]:
     """The container statuses, and whether the container should run for as long as the pod does."""
-    sidecars = {
-        _get(one, "name") for one in _list(pod, "spec", "initContainers") if _get(one, "restartPolicy") == "Always"
-    }
+    sidecars = {_name(one) for one in _list(pod, "spec", "initContainers") if _get(one, "restartPolicy") == "Always"}
     for status in _list(pod, "status", "initContainerStatuses"):
-        yield status, _get(status, "name") in sidecars
+        yield status, _name(status) in sidecars
     for status in _list(pod, "status", "containerStatuses"):
         yield status, True
 
