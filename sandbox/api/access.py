@@ -213,4 +213,6 @@ def bootstrap(api: Api) -> None:
     api.create("ClusterRole", {"metadata": meta, "rules": rules}, manager="kube-apiserver")
     subject = {"kind": "Group", "name": "system:masters", "apiGroup": BY_KIND["Role"].group}
     role = {"kind": "ClusterRole", "name": "cluster-admin", "apiGroup": BY_KIND["Role"].group}
-    api.create("ClusterRoleBinding", {"metadata": meta, "roleRef": role, "subjects": [subject]}, manager="kube-apiserver")
+    api.create(
+        "ClusterRoleBinding", {"metadata": meta, "roleRef": role, "subjects": [subject]}, manager="kube-apiserver"
+    )

@@ -150,7 +150,9 @@ def _limit_bounds(api: Api, kind: Kind, pod: Obj) -> None:
             found += _outside(bound, container["resources"], "Container")
     for bound in _bounds(api, pod, "Pod"):
         total = {
-            part: {name: _sum(pod["spec"], part, name) for name in {**(bound.get("max") or {}), **(bound.get("min") or {})}}
+            part: {
+                name: _sum(pod["spec"], part, name) for name in {**(bound.get("max") or {}), **(bound.get("min") or {})}
+            }
             for part in ("requests", "limits")
         }
         found += _outside(bound, total, "Pod")

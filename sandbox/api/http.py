@@ -226,7 +226,9 @@ class Server:
             self._guard(user, kind, body, namespace)
             if found.subresource == "finalize":
                 return JSONResponse(api.get(kind.kind, name))
-            return self._one(request, kind, api.do_update(stored, name, namespace, body, call, found.subresource), 200, call)
+            return self._one(
+                request, kind, api.do_update(stored, name, namespace, body, call, found.subresource), 200, call
+            )
         if verb == "patch":
             obj, created = await self._patch(request, stored, name, namespace, call, found.subresource)
             return self._one(request, kind, obj, 201 if created else 200, call)
@@ -241,7 +243,9 @@ class Server:
         if gone and not kind.returned:
             details = {"name": name, "group": kind.group, "kind": kind.plural, "uid": obj["metadata"]["uid"]}
             details = {key: value for key, value in details.items() if value}
-            return JSONResponse({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+            return JSONResponse(
+                {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
+            )
         return self._one(request, kind, obj)
 
     async def _patch(
@@ -254,7 +258,9 @@ class Server:
         if how == patches.APPLY:
             config = _yaml(raw)
             if not request.query_params.get("fieldManager"):
-                cause = errors.Cause("fieldManager", "Required value: is required for apply patch", "FieldValueRequired")
+                cause = errors.Cause(
+                    "fieldManager", "Required value: is required for apply patch", "FieldValueRequired"
+                )
                 options = Kind("PatchOptions", "meta.k8s.io", "v1", "patchoptions")
                 raise errors.invalid(options, "", [cause])
             return self.api.do_apply(kind, name, namespace, _typed(config, kind), call, subresource)
@@ -301,7 +307,9 @@ class Server:
     def _metrics(self, request: Request, found: Route, kind: Kind) -> Response:
         runtime = self.api.runtime
         nodes = kind.kind == "NodeMetrics"
-        items = [] if runtime is None else runtime.node_metrics() if nodes else runtime.pod_metrics(found.namespace or None)
+        items = (
+            [] if runtime is None else runtime.node_metrics() if nodes else runtime.pod_metrics(found.namespace or None)
+        )
         if found.name:
             for item in items:
                 if item["metadata"]["name"] == found.name:
@@ -414,7 +422,9 @@ class Server:
             if request.method == "PATCH":
                 how = request.headers.get("content-type", "").partition(";")[0].strip()
                 patch = _yaml(await request.body())
-                scale = patches.patched(kind, api.scale(kind, found.name, namespace), patch, patches.MERGE if how != patches.JSON else how)
+                scale = patches.patched(
+                    kind, api.scale(kind, found.name, namespace), patch, patches.MERGE if how != patches.JSON else how
+                )
             else:
                 scale = await _body(request, kind)
             return JSONResponse(api.do_scale(kind, found.name, namespace, scale, call))
@@ -551,7 +561,9 @@ class Server:
                 fault = Fault(**{**body, "verbs": tuple(body.get("verbs") or ())})
                 re.compile(fault.path)
             except (TypeError, re.error) as wrong:
-                raise errors.bad_request(f"a fault has {', '.join(Fault.__annotations__)} and seconds: {wrong}") from None
+                raise errors.bad_request(
+                    f"a fault has {', '.join(Fault.__annotations__)} and seconds: {wrong}"
+                ) from None
             fault.until = self.api.clock() + seconds if seconds is not None else fault.until
             self._faults.append(fault)
             if fault.refuse:

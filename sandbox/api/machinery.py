@@ -313,7 +313,9 @@ class Api:
             text = f"the name of the object ({meta['name']}) does not match the name on the URL ({name})"
             raise errors.bad_request(text)
         if meta.get("namespace", namespace) != namespace and kind.namespaced:
-            raise errors.bad_request("the namespace of the provided object does not match the namespace sent on the request")
+            raise errors.bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request"
+            )
         if kind.kind in _NO_BLIND_UPDATE and not meta.get("resourceVersion"):
             cause = errors.Cause("metadata.resourceVersion", "Invalid value: 0: must be specified for an update")
             raise errors.invalid(kind, name, [cause])
@@ -352,7 +354,10 @@ class Api:
         if live is None and kind.namespaced:
             self._in_namespace(kind, dict(meta), namespace)
         who = ownership.Who(call.manager, "Apply", subresource)
-        if live is not None and meta.get("resourceVersion", _meta(live)["resourceVersion"]) != _meta(live)["resourceVersion"]:
+        if (
+            live is not None
+            and meta.get("resourceVersion", _meta(live)["resourceVersion"]) != _meta(live)["resourceVersion"]
+        ):
             raise errors.modified(kind, name)
         obj = ownership.apply(kind, live, config, who, self.now(), force=call.force)
         obj = {"kind": kind.kind, "apiVersion": kind.api_version, **obj}
@@ -363,9 +368,7 @@ class Api:
             return self.do_create(kind, obj, namespace, call, applied=True), True
         return self._replace(kind, live, self.decode(kind, obj, call), call, subresource, applied=True), False
 
-    def _replace(
-        self, kind: Kind, live: Obj, obj: Obj, call: Call, subresource: str, *, applied: bool = False
-    ) -> Obj:
+    def _replace(self, kind: Kind, live: Obj, obj: Obj, call: Call, subresource: str, *, applied: bool = False) -> Obj:
         meta, old = _meta(obj), _meta(live)
         if meta.get("resourceVersion", old["resourceVersion"]) != old["resourceVersion"]:
             raise errors.modified(kind, old["name"])
@@ -449,7 +452,9 @@ class Api:
     def _in_namespace(self, kind: Kind, meta: Obj, namespace: str | None) -> str:
         """The namespace to create in."""
         if meta.get("namespace") and namespace and meta["namespace"] != namespace:
-            raise errors.bad_request("the namespace of the provided object does not match the namespace sent on the request")
+            raise errors.bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request"
+            )
         space: str = namespace or meta.get("namespace") or "default"
         if not self.find("Namespace", space):
             raise errors.not_found(BY_KIND["Namespace"], space)
@@ -649,7 +654,9 @@ class Api:
         labels, space = _meta(pod).get("labels"), _meta(pod)["namespace"]
         for obj in self.all("PodDisruptionBudget", space):
             if rules.matches(obj["spec"].get("selector"), labels):
-                pods = [p for p in self.all("Pod", space) if rules.matches(obj["spec"]["selector"], _meta(p).get("labels"))]
+                pods = [
+                    p for p in self.all("Pod", space) if rules.matches(obj["spec"]["selector"], _meta(p).get("labels"))
+                ]
                 healthy = sum(_is_ready(p) for p in pods)
                 if "maxUnavailable" in obj["spec"]:
                     return obj, healthy, len(pods) - rules.share(obj["spec"]["maxUnavailable"], len(pods))
@@ -688,7 +695,9 @@ def _scale_of(obj: Obj) -> Obj:
 
 def _is_ready(pod: Obj) -> bool:
     conditions = pod.get("status", {}).get("conditions") or []
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions) and "deletionTimestamp" not in _meta(pod)
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions) and "deletionTimestamp" not in _meta(
+        pod
+    )
 
 
 _META_ORDER = (
@@ -703,7 +712,11 @@ def _in_order(meta: Obj) -> Obj:
 
 
 def _content(obj: Obj) -> Obj:
-    return {key: value for key, value in obj.items() if key not in ("metadata", "status")}
+    """What metadata.generation counts; a pod's binding to a node is not a change of its spec."""
+    found = {key: value for key, value in obj.items() if key not in ("metadata", "status")}
+    if obj["kind"] == "Pod":
+        found["spec"] = {key: value for key, value in obj["spec"].items() if key != "nodeName"}
+    return found
 
 
 def _stamp(seconds: float) -> str:
@@ -725,7 +738,9 @@ def _read_token(token: str) -> tuple[int, str]:
         found = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
         return int(found["rv"]), str(found["start"])
     except (ValueError, KeyError, TypeError):
-        raise errors.bad_request(f"continue key is not valid: illegal base64 data at input byte 0 ({token!r})") from None
+        raise errors.bad_request(
+            f"continue key is not valid: illegal base64 data at input byte 0 ({token!r})"
+        ) from None
 
 
 def _keep_allocated(obj: Obj, live: Obj) -> None:

@@ -31,7 +31,9 @@ def patched(kind: Kind, live: Obj, patch: Json, how: str) -> Obj:
     if how == JSON:
         return _json(live, patch)
     if not isinstance(patch, dict):
-        raise bad_request("error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}")
+        raise bad_request(
+            "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}"
+        )
     if how == MERGE:
         return merge(live, patch)  # type: ignore[no-any-return]
     return strategic(schema.of(kind), fields.copy(live), patch)  # type: ignore[no-any-return]
@@ -89,7 +91,7 @@ def strategic(node: Node, live: Json, patch: Json) -> Json:
     out = dict(live) if isinstance(live, dict) else {}
     if retain is not None:
         out = {key: value for key, value in out.items() if key in retain}
-    orders = {k[len("$setElementOrder/"):]: patch.pop(k) for k in tuple(patch) if k.startswith("$setElementOrder/")}
+    orders = {k[len("$setElementOrder/") :]: patch.pop(k) for k in tuple(patch) if k.startswith("$setElementOrder/")}
     for key in tuple(patch):
         if key.startswith("$deleteFromPrimitiveList/"):
             name = key.partition("/")[2]

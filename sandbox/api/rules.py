@@ -155,7 +155,10 @@ def _autoscaler(obj: Obj) -> None:
         spec["metrics"] = [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]
     if "behavior" in spec:
         up, down = spec["behavior"].setdefault("scaleUp", {}), spec["behavior"].setdefault("scaleDown", {})
-        fast = [{"type": "Pods", "value": 4, "periodSeconds": 15}, {"type": "Percent", "value": 100, "periodSeconds": 15}]
+        fast = [
+            {"type": "Pods", "value": 4, "periodSeconds": 15},
+            {"type": "Percent", "value": 100, "periodSeconds": 15},
+        ]
         _set(up, stabilizationWindowSeconds=0, selectPolicy="Max", policies=fast)
         _set(down, selectPolicy="Max", policies=[{"type": "Percent", "value": 100, "periodSeconds": 15}])
     obj["status"] = {"desiredReplicas": 0, "currentMetrics": None} | obj.get("status", {})
@@ -249,7 +252,10 @@ _ZERO: dict[str, Obj] = {
     "Secret": {},
     "ServiceAccount": {},
     "Deployment": {"spec": {"selector": None, "template": _TEMPLATE, "strategy": {}}, "status": {}},
-    "ReplicaSet": {"spec": {"selector": None, "template": {"metadata": {}, "spec": {"containers": None}}}, "status": {}},
+    "ReplicaSet": {
+        "spec": {"selector": None, "template": {"metadata": {}, "spec": {"containers": None}}},
+        "status": {},
+    },
     "Pod": {"spec": {"containers": None}, "status": {}},
     "Service": {"spec": {}, "status": {"loadBalancer": {}}},
     "HorizontalPodAutoscaler": {"spec": {"scaleTargetRef": {}, "maxReplicas": 0}, "status": {}},
@@ -663,7 +669,9 @@ def _frozen(spec: Obj) -> Obj:
 
 def check(kind: Kind, obj: Obj, old: Obj | None = None) -> list[Cause]:
     """Everything that validation has against the object; `old` is what an update replaces."""
-    found = list(_metadata(kind, obj)) if old is None else list(labels(obj["metadata"].get("labels"), "metadata.labels"))
+    found = (
+        list(_metadata(kind, obj)) if old is None else list(labels(obj["metadata"].get("labels"), "metadata.labels"))
+    )
     found += _CHECKS.get(kind.kind, lambda _: iter(()))(obj)
     if old is not None:
         found += _unchanged(kind.kind, obj, old)

@@ -23,8 +23,7 @@ _INT_OR_STRING = f"{_META}util.intstr.IntOrString"
 QUANTITY_FORM = r"^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$"
 # Go leaves these out when they are false or 0: they are plain bool and int fields with omitempty, not pointers.
 _DROPPED_WHEN_ZERO = frozenset(
-    "hostNetwork hostPID hostIPC stdin stdinOnce tty readOnly paused publishNotReadyAddresses minReadySeconds"
-    " initialDelaySeconds hostPort nodePort unschedulable observedGeneration".split()
+    ["hostNetwork", "hostPID", "hostIPC", "stdin", "stdinOnce", "tty", "readOnly", "paused", "publishNotReadyAddresses", "minReadySeconds", "initialDelaySeconds", "hostPort", "nodePort", "unschedulable", "observedGeneration"]
 )
 # The schemas hold no defaults; this one is part of a list-map key.
 KEY_DEFAULTS = {"protocol": "TCP"}

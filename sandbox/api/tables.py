@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sandbox.api import schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from sandbox.api.kinds import Kind
 

@@ -52,7 +52,9 @@ def serve(tmp_path: Path, **settings: Any) -> Iterator[Cluster]:
     api = Api(**settings)
     audit = tmp_path / "audit.jsonl"
     app = make_asgi(api, admin_token=ADMIN_TOKEN, audit_path=audit)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(
+        uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=1)
+    )
     started = threading.Event()
     loops: list[asyncio.AbstractEventLoop] = []
 
