@@ -1,0 +1,18 @@
+#!/bin/sh
+# Changes one rule of the verdict at a time and sees whether a test notices: at least 90 % must be noticed.
+# usage: tests/mutate.sh [PYTHON]; the configuration is the table cosmic-ray in pyproject.toml
+set -eu
+cd "$(dirname "$0")/.."
+bin=$(dirname "$(realpath -s "${1:-.venv/bin/python}")")
+# The tool edits the file in place, so it gets a copy.
+copy=$(mktemp -d)
+trap 'rm -rf "$copy"' EXIT INT TERM
+cp -a --parents pyproject.toml collections plugins/module_utils tests/unit/module_utils tests/unit/data/rollouts "$copy"
+cd "$copy"
+PATH="$bin:$PATH"
+cosmic-ray init pyproject.toml session.sqlite
+cr-filter-operators session.sqlite pyproject.toml
+cosmic-ray baseline pyproject.toml
+cosmic-ray exec pyproject.toml session.sqlite
+cr-report --surviving-only --show-diff session.sqlite
+cr-rate --estimate --fail-over 10 session.sqlite
