@@ -68,6 +68,7 @@ class State:
     keys: dict[str, tuple[str, rsa.RSAPublicKey]] = field(default_factory=dict)
     grants: dict[str, Grant] = field(default_factory=dict)
     actors: dict[str, set[str]] = field(default_factory=dict)
+    cluster_admins: set[str] = field(default_factory=set)
     policies: dict[str, dict[str, Any]] = field(default_factory=dict)
     manifests: dict[tuple[str, str], tuple[str, bytes]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
@@ -82,9 +83,14 @@ class State:
         return token, expiry
 
     def user_of(self, token: str) -> str | None:
-        """The e-mail address that a live access token stands for: the hook of the Kubernetes API's authenticator."""
+        """The e-mail address that a live access token stands for."""
         found = self.grants.get(token)
         return found.email if found and self.clock() < found.expiry else None
+
+    def kubernetes_user(self, token: str) -> tuple[str, tuple[str, ...]] | None:
+        """Name and groups for the Kubernetes API: an administrator by IAM needs no role binding in the cluster."""
+        email = self.user_of(token)
+        return (email, ("system:masters",) if email in self.cluster_admins else ()) if email else None
 
     def add_key(self, email: str) -> dict[str, str]:
         """A service-account key file for the address; the stand-in keeps the public half."""
