@@ -286,7 +286,10 @@ def _add_routes(app: App) -> None:
             return Response(
                 (STATIC / file).read_bytes(),
                 media_type="text/html; charset=utf-8",
-                headers={"content-security-policy": "default-src 'self'", "x-content-type-options": "nosniff"},
+                headers={
+                    "content-security-policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
+                    "x-content-type-options": "nosniff",
+                },
             )
 
     app.mount("/static", StaticFiles(directory=STATIC))

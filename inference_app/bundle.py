@@ -58,6 +58,15 @@ def write(directory: Path, metadata: dict[str, Any], files: dict[str, bytes], pa
     return digest
 
 
+def pickle_refusal(source: str, digest: str) -> str:
+    """Why a pickle isn't served, and the command that makes a bundle of it."""
+    return (
+        "a pickle is never served: loading one runs whatever code is in it; if you trust its origin, convert it: "
+        f"python -m inference_app.export {source} --allow-pickle --sha256 {digest} "
+        "--data TRAINING.csv --output DIR --name NAME --version VERSION"
+    )
+
+
 def golden_text(metadata: dict[str, Any], digest: str, pairs: Any) -> bytes:
     """What golden.json must hold, to the byte."""
     model = {"name": metadata["name"], "version": metadata["version"], "sha256": digest}
@@ -77,6 +86,8 @@ class Bundle:
 
 def read(directory: Path, expected_sha256: str = "") -> Bundle:
     """Read and check a bundle; ModelError names both sides of what differs."""
+    for pickle in (*directory.glob("*.pkl"), *directory.glob("*.joblib")):
+        raise ModelError(f"{pickle}: {pickle_refusal(pickle.name, sha256(_read(pickle)))}")
     text = _read(directory / METADATA)
     digest = sha256(text)
     if expected_sha256 and digest != expected_sha256:

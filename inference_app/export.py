@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from . import bundle, convert
+from . import bundle, convert, fetch, sources
 from .backend_sklearn import load_skops
 from .errors import ModelError
 from .model import close
@@ -159,30 +159,31 @@ def _card(metadata: dict[str, Any], count: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def read_source(source: Path, *, allow_pickle: bool, sha256: str) -> Any:
-    """The estimator in a skops file, or in a pickle whose loading was allowed twice over. Raises ModelError."""
-    if source.is_dir():
-        candidates = [
-            source / name for name in ("model.skops", "model.pkl", "model.joblib") if (source / name).exists()
-        ]
-        if not candidates:
-            raise ModelError(f"{source}: holds no model.skops, model.pkl or model.joblib")
-        source = candidates[0]
-    try:
-        data = source.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{source}: {error.strerror}") from None
+def read_source(uri: str, *, allow_pickle: bool, sha256: str) -> Any:
+    """The estimator in a skops file, or in a pickle whose loading was allowed twice over. Raises ModelError.
+
+    The URI is a file, or an MLflow model wherever it can be fetched from.
+    """
+    path = Path(uri)
+    if path.is_file():
+        data = path.read_bytes()
+    else:
+        place = sources.source(uri)
+        name = fetch.pickled(place)
+        if name is None:
+            raise ModelError(f"{uri}: no such file, nor an MLflow model of scikit-learn")
+        data = fetch.whole(place, name)
     found = bundle.sha256(data)
     if sha256 and found != sha256.lower():
-        raise ModelError(f"{source}: sha256 is {found}, --sha256 expects {sha256.lower()}")
+        raise ModelError(f"{uri}: sha256 is {found}, --sha256 expects {sha256.lower()}")
     if zipfile.is_zipfile(io.BytesIO(data)):
-        return load_skops(data, str(source))
+        return load_skops(data, uri)
     if not (allow_pickle and sha256):
         raise ModelError(
-            f"{source}: is a pickle, and loading one runs whatever code is in it; if you trust where it is from, "
+            f"{uri}: is a pickle, and loading one runs whatever code is in it; if you trust where it is from, "
             f"add --allow-pickle --sha256 {found if not sha256 else sha256.lower()}"
         )
-    print(f"warning: running the code in {source} (sha256 {found}), as --allow-pickle says", file=sys.stderr)  # noqa: T201
+    print(f"warning: running the code in {uri} (sha256 {found}), as --allow-pickle says", file=sys.stderr)  # noqa: T201
     import joblib  # type: ignore[import-untyped]
 
     return joblib.load(io.BytesIO(data))
@@ -208,7 +209,7 @@ def read_data(file: Path, target: list[str]) -> tuple[list[str], Any]:
 def main() -> int:
     """Exit status 1, with one line, when there is nothing that may be served."""
     parser = argparse.ArgumentParser(prog="python -m inference_app.export", description="make a model bundle")
-    parser.add_argument("source", type=Path, help="a skops file, a pickle, or an MLflow model's directory")
+    parser.add_argument("source", help="a skops file, a pickle, or an MLflow model (a directory or any URI of fetch)")
     parser.add_argument("--data", type=Path, required=True, help="the training data, a CSV file with a header")
     parser.add_argument("--target", action="append", default=[], help="a column that isn't a feature; may be repeated")
     parser.add_argument("--output", type=Path, required=True, help="the bundle's directory")

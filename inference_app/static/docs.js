@@ -7,11 +7,11 @@ const element = (tag, properties = {}, ...children) => {
 
 function shape(schema, all, depth = 0) {
   if (!schema || depth > 6) return "…";
-  if (schema.$ref) return shape(all[schema.$ref.split("/").pop()], all, depth + 1);
+  if (schema.$ref) return shape(all[schema.$ref.split("/").pop()], all, depth);
   const choices = schema.anyOf ?? schema.oneOf;
   if (choices) return choices.map((choice) => shape(choice, all, depth)).join(" | ");
   if (schema.enum) return schema.enum.map((value) => JSON.stringify(value)).join(" | ");
-  if (schema.type === "array") return `[${shape(schema.items, all, depth + 1)}, …]`;
+  if (schema.type === "array") return `[${shape(schema.items, all, depth)}, …]`;
   if (schema.properties) {
     const pad = "  ".repeat(depth + 1);
     const required = new Set(schema.required ?? []);
