@@ -123,6 +123,7 @@ class Api:
         self.runtime: Runtime | None = None
         self.ca_pem = ""
         self._addresses = 0
+        self.cluster_address: Callable[[], str] = self._next_address  # a runtime may have addresses that answer
         for name in ("default", "kube-system", "kube-public", "kube-node-lease"):
             self.create("Namespace", {"metadata": {"name": name}}, manager="kube-apiserver")
 
@@ -615,14 +616,17 @@ class Api:
         self.history.clear()
         self.oldest = self.version
 
+    def _next_address(self) -> str:
+        self._addresses += 1
+        return f"10.96.{self._addresses // 250}.{self._addresses % 250 + 1}"
+
     def _allocate(self, obj: Obj, live: Obj | None) -> None:
         """Cluster addresses and node ports of a Service."""
         spec = obj["spec"]
         if spec["type"] == "ExternalName":
             return
         if not spec.get("clusterIP"):
-            self._addresses += 1
-            spec["clusterIP"] = f"10.96.{self._addresses // 250}.{self._addresses % 250 + 1}"
+            spec["clusterIP"] = self.cluster_address()
         spec.setdefault("clusterIPs", [spec["clusterIP"]])
         spec.setdefault("ipFamilies", ["IPv4"])
         spec.setdefault("ipFamilyPolicy", "SingleStack")
