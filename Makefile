@@ -61,3 +61,9 @@ lock: ## resolve the requirements*.in files anew into pinned, hashed requirement
 	$(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header requirements-setup.in -o requirements-setup.txt
 	$(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header requirements-app.in -o requirements-app.txt
 	$(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header requirements-dev.in -c requirements-app.txt -o requirements-dev.txt
+	$(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header requirements-heavy.in -c requirements-app.txt -o requirements-heavy.txt
+
+.PHONY: setup-heavy
+setup-heavy: $(STAMP) ## install what only some tests want (a real MLflow server) into .venv-heavy; 600 MB
+	@test -x .venv-heavy/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-heavy
+	@$(BIN)/uv pip install --quiet --python .venv-heavy/bin/python --require-hashes -r requirements-heavy.txt
