@@ -215,8 +215,13 @@ def _usage(kind: Kind, obj: Obj, resource: str) -> Decimal:
 def _unspecified(obj: Obj, hard: Obj) -> Iterator[str]:
     for resource in sorted(hard):
         if compute := _split(resource):
-            lacking = [c["name"] for part, _, c in rules.containers(obj["spec"])
-                       if part != "ephemeralContainers" and compute[1] not in c["resources"].get(compute[0], {})]  # fmt: skip
+            part, name = compute
+            found = rules.containers(obj["spec"])
+            lacking = [
+                container["name"]
+                for where, _, container in found
+                if where != "ephemeralContainers" and name not in container["resources"].get(part, {})
+            ]
             if lacking:
                 yield f"{resource} for: {','.join(sorted(lacking))}"
 

@@ -82,7 +82,7 @@ def resources(group_name: str, version: str) -> Obj | None:
     return {**typed, "groupVersion": name, "resources": rows}
 
 
-# --- OpenAPI: clients read shapes and merge keys from it, and the patch parameters say what a path takes ---------------
+# --- OpenAPI: clients read shapes and merge keys from it, and from a path's parameters what it takes ------------------
 
 
 def _clean(node: Any) -> Any:

@@ -13,7 +13,7 @@ import yaml
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from sandbox.api import access, discovery, errors, fields, ownership, patches, tables
+from sandbox.api import access, discovery, errors, fields, ownership, patches, protobuf, tables
 from sandbox.api.access import Ask, User
 from sandbox.api.errors import ApiStatus
 from sandbox.api.kinds import BY_KIND, BY_PATH, EVENTS, Kind
@@ -188,13 +188,14 @@ class Server:
             if document := discovery.openapi_v3(group, version):
                 return Response(document, media_type="application/json")
         host = request.url.netloc
-        body: Obj | None = {
+        known: dict[str, Obj] = {
             "/": {"paths": ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/readyz", "/version"]},
             "/version": discovery.VERSION,
             "/api": discovery.versions(host),
             "/apis": discovery.groups(),
             "/openapi/v3": discovery.openapi_v3_index(),
-        }.get(path)
+        }
+        body = known.get(path)
         if found is not None:
             body = discovery.resources(found.group, found.version)
         elif path.startswith("/apis/"):
@@ -275,7 +276,8 @@ class Server:
         if kind.kind in ("Role", "ClusterRole") and not user.is_admin:
             role = {**body, "metadata": {**(body.get("metadata") or {}), "namespace": namespace or ""}}
             if self.access.escalates(user, role):
-                text = f'user "{user.name}" (groups={json.dumps(list(user.groups))}) is attempting to grant RBAC permissions not currently held'
+                who = f'user "{user.name}" (groups={json.dumps(list(user.groups))})'
+                text = f"{who} is attempting to grant RBAC permissions not currently held"
                 raise errors.forbidden(kind, role["metadata"].get("name", ""), text)
 
     # --- answers ------------------------------------------------------------------------------------------------------
@@ -352,7 +354,7 @@ class Server:
         test: Callable[[Mapping[str, Any]], bool],
         shape: Callable[[Obj], Obj],
     ) -> AsyncIterator[bytes]:
-        queue: asyncio.Queue[Change | None] = asyncio.Queue()
+        queue: asyncio.Queue[Change] = asyncio.Queue()
         stop = asyncio.Event()
 
         def hear(change: Change) -> None:
@@ -393,8 +395,8 @@ class Server:
                     heard.cancel()
                     if bookmarks:
                         yield self._bookmark(kind, {})
-                elif (change := heard.result()) and (type_ := _seen(change, test)):
-                    yield _line(type_, shape(change.object))
+                elif type_ := _seen(heard.result(), test):
+                    yield _line(type_, shape(heard.result().object))
         finally:
             stopped.cancel()
             self._streams.discard(stop)
@@ -631,9 +633,15 @@ def _yaml(raw: bytes) -> Any:
 
 async def _body(request: Request, kind: Kind) -> Any:
     how = request.headers.get("content-type", "application/json").partition(";")[0].strip()
-    if how not in ("application/json", "application/yaml", ""):
-        raise ApiStatus(415, "UnsupportedMediaType", "the body of the request was in an unknown format", {})
     raw = await request.body()
+    unknown = ApiStatus(415, "UnsupportedMediaType", "the body of the request was in an unknown format", {})
+    if how == protobuf.MEDIA_TYPE:
+        try:
+            return protobuf.decode(raw)
+        except (ValueError, IndexError, AttributeError):
+            raise unknown from None
+    if how not in ("application/json", "application/yaml", ""):
+        raise unknown
     try:
         body = _yaml(raw) if how == "application/yaml" else json.loads(raw)
     except ValueError as wrong:
@@ -662,7 +670,8 @@ def _typed(body: Any, kind: Kind) -> Obj:
     said, version = body.get("kind", kind.kind), body.get("apiVersion", kind.api_version)
     if said != kind.kind:
         short = version.rpartition("/")[2]
-        text = f"converting ({version.partition('/')[0] if '/' in version else short}.{said}) to ({kind.group or 'core'}.{kind.kind}): unknown conversion"
+        source = version.partition("/")[0] if "/" in version else short
+        text = f"converting ({source}.{said}) to ({kind.group or 'core'}.{kind.kind}): unknown conversion"
         raise errors.bad_request(f'{said} in version "{short}" cannot be handled as a {kind.kind}: {text}')
     if version != kind.api_version:
         text = f"the API version in the data ({version}) does not match the expected API version ({kind.api_version})"

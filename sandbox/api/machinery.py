@@ -266,7 +266,7 @@ class Api:
         obj = self.decode(kind, body, call)
         meta = _meta(obj)
         if kind.namespaced:
-            space = self._in_namespace(kind, meta, namespace)
+            space = self._in_namespace(meta, namespace)
             meta["namespace"] = space
         else:
             meta.pop("namespace", None)
@@ -353,7 +353,7 @@ class Api:
             text = f"failed to create typed patch object ({where}; {kind.api_version}, Kind={kind.kind}): {problem}"
             raise ApiStatus(500, "", text)
         if live is None and kind.namespaced:
-            self._in_namespace(kind, dict(meta), namespace)
+            self._in_namespace(meta, namespace)
         who = ownership.Who(call.manager, "Apply", subresource)
         if (
             live is not None
@@ -450,7 +450,7 @@ class Api:
 
     # --- namespaces ---------------------------------------------------------------------------------------------------
 
-    def _in_namespace(self, kind: Kind, meta: Obj, namespace: str | None) -> str:
+    def _in_namespace(self, meta: Obj, namespace: str | None) -> str:
         """The namespace to create in."""
         if meta.get("namespace") and namespace and meta["namespace"] != namespace:
             raise errors.bad_request(
@@ -476,9 +476,9 @@ class Api:
         if kind.kind == "Namespace":
             self.create("ServiceAccount", {"metadata": {"name": "default"}}, name)
             note = (
-                "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as"
-                " the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of"
-                " Kubernetes clusters."
+                "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such"
+                " as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across"
+                " distributions of Kubernetes clusters."
             )
             meta = {"name": "kube-root-ca.crt", "annotations": {"kubernetes.io/description": note}}
             self.create("ConfigMap", {"metadata": meta, "data": {"ca.crt": self.ca_pem}}, name)
@@ -538,8 +538,7 @@ class Api:
             meta = _meta(obj)
             others = [ref for ref in meta["ownerReferences"] if ref["uid"] != uid]
             if any(self._lives(ref, meta.get("namespace")) for ref in others):
-                self.do_patch(kind, meta["name"], meta.get("namespace"), {"metadata": {"ownerReferences": others}},
-                              patches.MERGE, Call(_CONTROLLER))  # fmt: skip
+                self._set_meta(kind, obj, {"ownerReferences": others})
             elif "deletionTimestamp" not in meta:
                 self.do_delete(kind, meta["name"], meta.get("namespace"), {"propagationPolicy": policy}, Call())
 
@@ -550,26 +549,26 @@ class Api:
         found = self.find(kind.kind, ref["name"], namespace if kind.namespaced else None)
         return bool(found and _meta(found)["uid"] == ref["uid"])
 
+    def _set_meta(self, kind: Kind, obj: Obj, meta: Obj) -> None:
+        name, space = _meta(obj)["name"], _meta(obj).get("namespace")
+        self.do_patch(kind, name, space, {"metadata": meta}, patches.MERGE, Call(_CONTROLLER))
+
     def _orphan(self, owner: Obj) -> None:
         for kind, obj in self._dependents(owner):
             left = [ref for ref in _meta(obj)["ownerReferences"] if ref["uid"] != _meta(owner)["uid"]]
-            self.do_patch(kind, _meta(obj)["name"], _meta(obj).get("namespace"),
-                          {"metadata": {"ownerReferences": left or None}}, patches.MERGE, Call(_CONTROLLER))  # fmt: skip
+            self._set_meta(kind, obj, {"ownerReferences": left or None})
 
     def _release_owners(self, obj: Obj) -> None:
         """An owner that waits in the foreground goes when its last blocking dependent has gone."""
         for ref in _meta(obj).get("ownerReferences") or []:
             kind = BY_KIND.get(ref["kind"])
             owner = kind and self.find(kind.kind, ref["name"], _meta(obj).get("namespace") if kind.namespaced else None)
-            if kind and owner and "foregroundDeletion" in (_meta(owner).get("finalizers") or []):
-                held = [
-                    r for _, d in self._dependents(owner) for r in _meta(d)["ownerReferences"]
-                    if r["uid"] == _meta(owner)["uid"] and r.get("blockOwnerDeletion")
-                ]  # fmt: skip
-                if not held:
-                    left = [f for f in _meta(owner)["finalizers"] if f != "foregroundDeletion"]
-                    self.do_patch(kind, _meta(owner)["name"], _meta(owner).get("namespace"),
-                                  {"metadata": {"finalizers": left or None}}, patches.MERGE, Call(_CONTROLLER))  # fmt: skip
+            if not kind or not owner or "foregroundDeletion" not in (_meta(owner).get("finalizers") or []):
+                continue
+            refs = (r for _, dependent in self._dependents(owner) for r in _meta(dependent)["ownerReferences"])
+            if not any(r["uid"] == _meta(owner)["uid"] and r.get("blockOwnerDeletion") for r in refs):
+                left = [name for name in _meta(owner)["finalizers"] if name != "foregroundDeletion"]
+                self._set_meta(kind, owner, {"finalizers": left or None})
 
     # --- the store ----------------------------------------------------------------------------------------------------
 

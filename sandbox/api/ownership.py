@@ -80,10 +80,9 @@ def _countable(paths: fields.Set, kind: Kind, subresource: str) -> fields.Set:
 def update(kind: Kind, live: Obj | None, new: Obj, who: Who, now: str) -> None:
     """Note in `new` who changed what, as every write but an apply does."""
     sent = new["metadata"].get("managedFields")
-    if who.subresource or not sent:
-        managed = read(live) if live else {}
-    else:
-        managed = read(new)
+    # A client may rewrite the list itself, as kubectl does when it takes over from client-side apply.
+    source = new if sent and not who.subresource else live
+    managed = read(source) if source else {}
     difference = fields.Difference(schema.of(kind), bare(live) if live else rules.zero(kind.kind), bare(new))
     changed = difference.added | difference.modified
     for other, entry in managed.items():

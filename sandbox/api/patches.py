@@ -111,13 +111,13 @@ def strategic(node: Node, live: Json, patch: Json) -> Json:
 
 
 def _list(node: Node, live: list[Json], patch: list[Json], order: list[Json] | None) -> list[Json]:
-    if schema.strategy(node).find("merge") < 0:
-        return _clean(patch)
+    if "merge" not in schema.strategy(node):
+        return [_clean(item) for item in patch]
     key = schema.merge_key(node)
     if not key:
         return [*live, *(item for item in patch if item not in live)]
     if any(isinstance(item, dict) and item.get("$patch") == "replace" for item in patch):
-        return [item for item in patch if item.get("$patch") != "replace"]
+        return [_clean(item) for item in patch if item.get("$patch") != "replace"]
     inner = schema.items(node)
     gone = {item.get(key) for item in patch if item.get("$patch") == "delete"}
     wanted = [item for item in patch if "$patch" not in item or item["$patch"] == "merge"]

@@ -54,7 +54,8 @@ def _baseline_capabilities(spec: Obj) -> Iterator[str]:
     bad = [c for c in _all(spec) if set(added[c["name"]]) - _DEFAULT_CAPABILITIES]
     names = sorted({name for c in bad for name in added[c["name"]]} - _DEFAULT_CAPABILITIES)
     if bad:
-        yield f"non-default capabilities ({_these(bad)} must not include {_quoted(names)} in securityContext.capabilities.add)"
+        text = f"{_these(bad)} must not include {_quoted(names)} in securityContext.capabilities.add"
+        yield f"non-default capabilities ({text})"
 
 
 def _host_namespaces(spec: Obj) -> Iterator[str]:
@@ -123,7 +124,8 @@ def _sysctls(spec: Obj) -> Iterator[str]:
 
 def _escalation(spec: Obj) -> Iterator[str]:
     if bad := [c for c in _all(spec) if _context(c, "allowPrivilegeEscalation") is not False]:
-        yield f"allowPrivilegeEscalation != false ({_these(bad)} must set securityContext.allowPrivilegeEscalation=false)"
+        text = f"{_these(bad)} must set securityContext.allowPrivilegeEscalation=false"
+        yield f"allowPrivilegeEscalation != false ({text})"
 
 
 def _restricted_capabilities(spec: Obj) -> Iterator[str]:
@@ -181,7 +183,6 @@ def _restricted_seccomp(spec: Obj) -> Iterator[str]:
         yield f"seccompProfile ({'; '.join(texts)})"
 
 
-_Check = "Callable[[Obj], Iterator[str]]"
 _BASELINE = (_baseline_capabilities, _host_namespaces, _host_paths, _host_ports, _host_probes, _privileged, _proc_mount,
              _baseline_seccomp, _sysctls)  # fmt: skip
 _RESTRICTED = (_escalation, _restricted_capabilities, _restricted_volumes, _non_root, _user, _restricted_seccomp)

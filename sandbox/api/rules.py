@@ -302,7 +302,8 @@ _LABEL_TEXT = (
 _DNS1035 = r"[a-z]([-a-z0-9]*[a-z0-9])?"
 _DNS1035_TEXT = (
     "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character,"
-    f" and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '{_DNS1035}')"
+    " and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is"
+    f" '{_DNS1035}')"
 )
 _VALUE = r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?"
 _VALUE_TEXT = (
@@ -406,7 +407,7 @@ def _port(field: str, value: Any) -> Iterator[Cause]:
         yield _bad(field, value, "must be between 1 and 65535, inclusive")
 
 
-def _probe(probe: Obj, at: str, container: Obj) -> Iterator[Cause]:
+def _probe(probe: Obj, at: str) -> Iterator[Cause]:
     handlers = [name for name in ("exec", "httpGet", "tcpSocket", "grpc") if name in probe]
     if not handlers:
         yield _required(at, "must specify a handler type")
@@ -414,7 +415,6 @@ def _probe(probe: Obj, at: str, container: Obj) -> Iterator[Cause]:
         yield from _at_least(f"{at}.{name}", probe.get(name), 0)
     if not at.endswith("readinessProbe") and probe.get("successThreshold", 1) != 1:
         yield _bad(f"{at}.successThreshold", probe["successThreshold"], "must be 1")
-    del container
 
 
 def _containers(spec: Obj, at: str) -> Iterator[Cause]:
@@ -460,7 +460,7 @@ def _containers(spec: Obj, at: str) -> Iterator[Cause]:
                 yield Cause(f"{where}.volumeMounts[{i}].name", text, "FieldValueNotFound")
         for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
             if probe in container:
-                yield from _probe(container[probe], f"{where}.{probe}", container)
+                yield from _probe(container[probe], f"{where}.{probe}")
         yield from _resources(container, where)
 
 
@@ -672,7 +672,8 @@ def check(kind: Kind, obj: Obj, old: Obj | None = None) -> list[Cause]:
     found = (
         list(_metadata(kind, obj)) if old is None else list(labels(obj["metadata"].get("labels"), "metadata.labels"))
     )
-    found += _CHECKS.get(kind.kind, lambda _: iter(()))(obj)
+    if kind.kind in _CHECKS:
+        found += _CHECKS[kind.kind](obj)
     if old is not None:
         found += _unchanged(kind.kind, obj, old)
     return found

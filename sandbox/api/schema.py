@@ -23,8 +23,12 @@ _INT_OR_STRING = f"{_META}util.intstr.IntOrString"
 QUANTITY_FORM = r"^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$"
 # Go leaves these out when they are false or 0: they are plain bool and int fields with omitempty, not pointers.
 _DROPPED_WHEN_ZERO = frozenset(
-    ["hostNetwork", "hostPID", "hostIPC", "stdin", "stdinOnce", "tty", "readOnly", "paused", "publishNotReadyAddresses", "minReadySeconds", "initialDelaySeconds", "hostPort", "nodePort", "unschedulable", "observedGeneration"]
-)
+    (
+        "hostIPC", "hostNetwork", "hostPID", "hostPort", "initialDelaySeconds", "minReadySeconds", "nodePort",
+        "observedGeneration", "paused", "publishNotReadyAddresses", "readOnly", "stdin", "stdinOnce", "tty",
+        "unschedulable",
+    )
+)  # fmt: skip
 # The schemas hold no defaults; this one is part of a list-map key.
 KEY_DEFAULTS = {"protocol": "TCP"}
 
@@ -173,7 +177,7 @@ class Decoder:
         name = node.get("$name")
         if name == _QUANTITY:
             if not isinstance(value, str | int | float) or not re.match(QUANTITY_FORM, str(value)):
-                raise WrongType(f"quantities must match the regular expression '{QUANTITY_FORM[0:]}'")
+                raise WrongType(f"quantities must match the regular expression '{QUANTITY_FORM}'")
             return str(value)
         if name == _INT_OR_STRING or not node.get("type"):
             return value
@@ -185,8 +189,8 @@ class Decoder:
                 self._refuse(node, value, path, struct)
             inner = items(node)
             return [self.decode(inner, item, f"{path}[{i}]", struct) for i, item in enumerate(value)]
-        right = {"string": str, "boolean": bool, "integer": int, "number": (int, float)}[wanted]
-        if not isinstance(value, right) or (wanted != "boolean" and isinstance(value, bool)):
+        right: dict[str, tuple[type, ...]] = {"string": (str,), "boolean": (bool,), "integer": (int,)}
+        if not isinstance(value, right.get(wanted, (int, float))) or (wanted != "boolean" and isinstance(value, bool)):
             self._refuse(node, value, path, struct)
         return value
 

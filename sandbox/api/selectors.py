@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from sandbox.api.kinds import Kind
 
-Test = "Callable[[Mapping[str, Any]], bool]"
 _TOKENS = re.compile(r"\s*(==|!=|=|!|,|\(|\)|>|<|[^\s=!,()<>]+)")
 
 
@@ -34,13 +33,17 @@ def labels(text: str) -> Callable[[Mapping[str, Any]], bool]:
     while at < len(tokens):
         token = take()
         if token == "!":  # noqa: S105 - a token of the selector
-            tests.append(lambda have, key=take(): key not in have)  # type: ignore[misc]
+            tests.append(_absent(take()))
         else:
             tests.append(_requirement(token, take, tokens[at] if at < len(tokens) else ""))
         found = take()
         if found not in ("", ","):
             raise bad_request(f"found '{found}', expected: ',' or 'end of string'")
     return lambda obj: all(test(obj["metadata"].get("labels") or {}) for test in tests)
+
+
+def _absent(key: str) -> Callable[[Mapping[str, str]], bool]:
+    return lambda have: key not in have
 
 
 def _requirement(key: str, take: Callable[[], str], following: str) -> Callable[[Mapping[str, str]], bool]:

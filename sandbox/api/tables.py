@@ -60,7 +60,7 @@ def _status(pod: Obj) -> tuple[str, str, int, str | None]:
         if done and done.get("exitCode") == 0:
             continue
         if done:
-            reason = f"Init:{done.get('reason') or 'ExitCode:%s' % done.get('exitCode')}"
+            reason = f"Init:{done.get('reason') or 'ExitCode:' + str(done.get('exitCode'))}"
         elif state.get("waiting", {}).get("reason") not in (None, "PodInitializing"):
             reason = f"Init:{state['waiting']['reason']}"
         else:
@@ -157,7 +157,7 @@ def _metric(spec: Obj, current: list[Obj], index: int) -> str:
         return f"{kind}: <unknown>"
     source = spec[kind[0].lower() + kind[1:]]
     target = source["target"]
-    now = {}
+    now: Obj = {}
     if index < len(current):
         now = (current[index].get(kind[0].lower() + kind[1:]) or {}).get("current") or {}
     if target["type"] == "Utilization":
@@ -189,8 +189,10 @@ def _event(obj: Obj, now: float) -> list[Any]:
     component = source.get("component") or obj.get("reportingComponent", "")
     host = source.get("host") or obj.get("reportingInstance", "")
     where = f"{component}, {host}" if host else component
-    return [age(last, now), obj.get("type", ""), obj.get("reason", ""), f"{about.get('kind', '').lower()}/{about.get('name')}",
-            about.get("fieldPath", ""), where, str(obj.get("message") or obj.get("note") or "").strip(), age(first, now),
+    target = f"{about.get('kind', '').lower()}/{about.get('name')}"
+    message = str(obj.get("message") or obj.get("note") or "").strip()
+    return [age(last, now), obj.get("type", ""), obj.get("reason", ""), target,
+            about.get("fieldPath", ""), where, message, age(first, now),
             obj.get("count") or (obj.get("series") or {}).get("count") or 1, _name(obj)]  # fmt: skip
 
 
@@ -249,7 +251,8 @@ def _binding(obj: Obj, now: float) -> list[Any]:
 
 def _claim(obj: Obj, now: float) -> list[Any]:
     spec, status = obj["spec"], obj.get("status", {})
-    return [_name(obj), status.get("phase", ""), spec.get("volumeName", ""), status.get("capacity", {}).get("storage", ""),
+    capacity = status.get("capacity", {}).get("storage", "")
+    return [_name(obj), status.get("phase", ""), spec.get("volumeName", ""), capacity,
             ",".join(status.get("accessModes") or []), spec.get("storageClassName", ""), _age(obj, now)]  # fmt: skip
 
 
@@ -257,7 +260,6 @@ def _data(obj: Obj) -> int:
     return len(obj.get("data") or {}) + len(obj.get("binaryData") or {})
 
 
-_Row = "Callable[[Obj, float], list[Any]]"
 # kind: (columns, row). `:int` and so on is the column's type, a leading `+` shows it with -o wide alone.
 _TABLES: dict[str, tuple[str, Callable[[Obj, float], list[Any]]]] = {
     "ConfigMap": ("Name,Data,Age", lambda o, now: [_name(o), _data(o), _age(o, now)]),

@@ -1,7 +1,7 @@
 """Every exchange that a real Kubernetes was recorded with, sent to the sandbox and compared.
 
-What differs from run to run (names with a random suffix, uids, times, resourceVersions) is compared by its presence, and
-a resourceVersion also by whether it stayed the same. What controllers and a kubelet wrote in between is left out.
+What differs from run to run (names with a random suffix, uids, times, resourceVersions) is compared by its presence.
+What controllers and a kubelet wrote in between is left out.
 """
 
 from __future__ import annotations
@@ -148,8 +148,8 @@ def _make_pod(cluster: Cluster, space: str, name: str, address: str) -> None:
     path = f"/api/v1/namespaces/{space}/pods"
     hash_ = name.split("-")[-2]
     labels = {"app.kubernetes.io/name": "inference-api", "pod-template-hash": hash_}
-    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"inference-api-{hash_}", "uid": "u", "controller": True,
-             "blockOwnerDeletion": True}  # fmt: skip
+    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"inference-api-{hash_}", "uid": "u",
+             "controller": True, "blockOwnerDeletion": True}  # fmt: skip
     meta = {"name": name, "generateName": f"inference-api-{hash_}-", "labels": labels, "ownerReferences": [owner]}
     cluster.make(path, {"metadata": meta, "spec": deployment["spec"]["template"]["spec"]},
                  fieldManager="kube-controller-manager")  # fmt: skip
@@ -203,8 +203,8 @@ def _plain(value: Any, key: str = "") -> Any:
     """The value with what may differ written alike on both sides."""
     if isinstance(value, dict):
         if "rows" in value and "columnDefinitions" in value:
-            value = value | {"rows": _once(value["rows"]), "columnDefinitions": [
-                {k: v for k, v in column.items() if k != "description"} for column in value["columnDefinitions"]]}  # fmt: skip
+            columns = [{k: v for k, v in column.items() if k != "description"} for column in value["columnDefinitions"]]
+            value = value | {"rows": _once(value["rows"]), "columnDefinitions": columns}
         if "items" in value and isinstance(value["items"], list):
             value = value | {"items": _once(value["items"])}
         out = {name: _plain(item, name) for name, item in value.items()}
