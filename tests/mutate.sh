@@ -10,6 +10,7 @@ trap 'rm -rf "$copy"' EXIT INT TERM
 cp -a --parents pyproject.toml collections plugins/module_utils tests/unit/module_utils tests/unit/data/rollouts "$copy"
 cd "$copy"
 PATH="$bin:$PATH"
+export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1  # a thousand starts of pytest: only what they need
 cosmic-ray init pyproject.toml session.sqlite
 cr-filter-operators session.sqlite pyproject.toml
 cosmic-ray baseline pyproject.toml

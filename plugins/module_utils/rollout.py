@@ -16,7 +16,8 @@ from typing import Any
 
 from ansible_collections.deepmlhub.inference.plugins.module_utils.cluster import ApiError, Cluster, Unreachable
 from ansible_collections.deepmlhub.inference.plugins.module_utils.errors import InferenceError
-from ansible_collections.deepmlhub.inference.plugins.module_utils.verdict import RESOURCES, Observation, judge
+from ansible_collections.deepmlhub.inference.plugins.module_utils.observation import RESOURCES, Observation
+from ansible_collections.deepmlhub.inference.plugins.module_utils.verdict import judge
 
 # Seconds after which a watch is asked for anew, so that one that the network has silently cut is noticed.
 WATCH_SECONDS = 10.0

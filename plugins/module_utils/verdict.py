@@ -2,23 +2,30 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The verdict on a Deployment's rollout: progressing, done, or failed with a proven cause. Pure.
 
-An Observation is fed what the API server says, change by change or as lists; C(judge) looks at it at a given moment.
-Every moment is a number of seconds on the caller's steady clock. What goes wrong becomes a Fact: a cause, how often,
-for how long. RULES says from when on it is proof; before that it is only what the rollout waits for.
+C(judge) looks at an Observation, which is fed what the API server says, at a given moment: a number of seconds on the
+caller's steady clock. What goes wrong becomes a Fact: a cause, how often, for how long. RULES says from when on it is
+proof; before that it is only what the rollout waits for.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-Object = Mapping[str, Any]
-
-RESOURCES = ("deployments", "replicasets", "pods", "events")
+from ansible_collections.deepmlhub.inference.plugins.module_utils.observation import (
+    Happening,
+    Object,
+    Observation,
+    condition_of,
+    containers_of,
+    get_at,
+    list_at,
+    name_of,
+    number_at,
+    text_at,
+)
 
 # A node that is being added, or that is expected back, normally takes minutes.
 NODE_COMES = 300.0
@@ -236,165 +243,6 @@ class Fact(NamedTuple):
     exit_code: int | None = None
 
 
-class Happening(NamedTuple):
-    """An Event, with its times on the caller's clock."""
-
-    reason: str
-    message: str
-    repeats: int
-    first: float
-    last: float
-    container: str
-    warning: bool
-
-
-class Observation:
-    """All that has been seen of one Deployment.
-
-    :param generation: pictures of the Deployment older than this do not count.
-    :param since: RFC 3339, the server's time of the change under test; what happened before it proves nothing. Without
-        it everything counts.
-    """
-
-    def __init__(self, name: str, *, generation: int = 0, since: str | None = None) -> None:
-        self.name = name
-        self.generation = generation
-        self.gone = ""
-        self._since = _unix(since, -math.inf)
-        self._uid = ""
-        self._objects: dict[str, dict[str, Object]] = {resource: {} for resource in RESOURCES}
-        self._events: dict[str, dict[str, Object]] = {}
-        self._began: dict[str, dict[str, float]] = {}
-        self._times: Counter[tuple[str, str]] = Counter()
-        self._arrived: dict[str, float] = {}
-        self._exits_before: dict[tuple[str, str], int] = {}
-        self._freed = -math.inf
-        # The server's clock at moment 0 is at least this: no object was created in its future.
-        self._epoch = -math.inf
-
-    def observe(self, t: float, resource: str, change: str, found: Object) -> None:
-        """Take in one line of a watch: C(change) is ADDED, MODIFIED or DELETED, C(t) the moment of its arrival."""
-        if resource not in self._objects:
-            return
-        uid = str(_get(found, "metadata", "uid", default=""))
-        if resource == "deployments" and not self._is_ours(uid, change, found):
-            return
-        known = self._objects[resource].get(uid)
-        if change == "DELETED":
-            if resource == "pods" and known is not None:
-                self._freed = t
-            if resource != "events":  # an expired Event still happened
-                self._objects[resource].pop(uid, None)
-                self._began.pop(uid, None)
-            return
-        if known is not None and _version(found) < _version(known):
-            return
-        created = _unix(_get(found, "metadata", "creationTimestamp"), -math.inf)
-        self.server_time(t, created)
-        self._objects[resource][uid] = found
-        self._arrived[uid] = t
-        if resource == "events":
-            self._events.setdefault(str(_get(found, "involvedObject", "uid", default="")), {})[uid] = found
-        if resource == "pods" and known is None and created < self._since:
-            for status, _sidecar in _containers(found):
-                self._exits_before[uid, _name(status)] = _exits(status)
-        before = self._began.get(uid, {})
-        self._began[uid] = {mark: before.get(mark, t) for mark in _marks(resource, found)}
-        self._times.update((uid, mark) for mark in self._began[uid] if mark not in before)
-
-    def replace(self, t: float, resource: str, found: Iterable[Object]) -> None:
-        """Take in a list, which is all there is of the resource at this moment."""
-        new = {str(_get(one, "metadata", "uid", default="")): one for one in found}
-        for uid, old in list(self._objects[resource].items()):
-            if uid not in new:
-                self.observe(t, resource, "DELETED", old)
-        for one in new.values():
-            self.observe(t, resource, "ADDED", one)
-        if resource == "deployments" and not self._objects[resource] and not self.gone:
-            self.gone = f"There is no Deployment {self.name}"
-
-    def _is_ours(self, uid: str, change: str, found: Object) -> bool:
-        if _get(found, "metadata", "name") != self.name:
-            return False
-        if self._uid and uid != self._uid:
-            self.gone = f"The Deployment {self.name} was replaced by another one of the same name"
-        elif change == "DELETED":
-            self.gone = f"The Deployment {self.name} was deleted"
-        elif _get(found, "metadata", "deletionTimestamp"):
-            self.gone = f"The Deployment {self.name} is being deleted"
-        self._uid = self._uid or uid
-        return True
-
-    def deployment(self) -> Object | None:
-        """The Deployment, unless it is not there or shows a generation from before the change."""
-        found = self._objects["deployments"].get(self._uid)
-        return found if found is not None and _number(found, "metadata", "generation") >= self.generation else None
-
-    def owned(self, resource: str, *owners: Object | None) -> list[Object]:
-        """The objects of these owners, the oldest first."""
-        uids = {_text(owner, "metadata", "uid") for owner in owners} - {""}
-        found = [
-            one
-            for one in self._objects[resource].values()
-            if any(_text(reference, "uid") in uids for reference in _list(one, "metadata", "ownerReferences"))
-        ]
-        return sorted(found, key=lambda one: [_text(one, "metadata", key) for key in ("creationTimestamp", "name")])
-
-    def happenings(self, about: Object) -> list[Happening]:
-        """The Events of an object that say something of the change under test, the latest last."""
-        found = []
-        for uid, event in self._events.get(_text(about, "metadata", "uid"), {}).items():
-            first = _get(event, "firstTimestamp") or _get(event, "eventTime")
-            last = _get(event, "series", "lastObservedTime") or _get(event, "lastTimestamp") or first
-            if _unix(last, math.inf) < self._since:
-                continue
-            place = re.search(r"ontainers\{(.+)\}", _text(event, "involvedObject", "fieldPath"))
-            found.append(
-                Happening(
-                    _text(event, "reason"),
-                    _text(event, "message").removeprefix("(combined from similar events): "),
-                    max(1, _number(event, "count"), _number(event, "series", "count")),
-                    self.when(self.began(event, ""), first),
-                    self.when(self._arrived[uid], last),
-                    place.group(1) if place else "",
-                    _get(event, "type") == "Warning",
-                )
-            )
-        return sorted(found, key=lambda one: (one.last, one.first, one.reason, one.message))
-
-    def when(self, arrived: float, stamp: Any) -> float:
-        """The moment of a server's time stamp, but never before the change.
-
-        Stamps are cut to seconds, so what was seen arriving is more exact.
-        """
-        return max(self._since - self._epoch, min(arrived, _unix(stamp, math.inf) - self._epoch + 1))
-
-    def began(self, found: Object, mark: str) -> float:
-        """Since when a mark has stood on an object without a break; the mark "" is its existence."""
-        return self._began.get(_text(found, "metadata", "uid"), {}).get(mark, math.inf)
-
-    def times(self, found: Object, mark: str) -> int:
-        """How often a mark has appeared on an object."""
-        return self._times[_text(found, "metadata", "uid"), mark]
-
-    def exits(self, pod: Object, status: Object) -> int:
-        """How often a container has ended since the change."""
-        return _exits(status) - self._exits_before.get((_text(pod, "metadata", "uid"), _name(status)), 0)
-
-    def fresh(self, stamp: Any) -> bool:
-        """Whether a time stamp is not from before the change."""
-        return _unix(stamp, math.inf) >= self._since
-
-    def server_time(self, t: float, stamp: float) -> None:
-        """Take in that the server's clock showed C(stamp), in seconds since 1970, at moment C(t)."""
-        self._epoch = max(self._epoch, stamp - t)
-
-    @property
-    def freed(self) -> float:
-        """When a pod last went away, and with it what it took of a quota."""
-        return self._freed
-
-
 def judge(seen: Observation, t: float, *, unschedulable_timeout: float = 300.0) -> dict[str, Any]:
     """The verdict at moment C(t).
 
@@ -429,7 +277,7 @@ def _verdict(
     evidence = _evidence(seen, subject) if seen and subject else {}
     words = {key: "unknown" if value is None else value for key, value in evidence.items()}
     deployment = seen.deployment() if seen else None
-    words["deadline"] = _get(deployment, "spec", "progressDeadlineSeconds", default=600)
+    words["deadline"] = get_at(deployment, "spec", "progressDeadlineSeconds", default=600)
     return {
         "verdict": verdict,
         "cause": rule.cause if rule else None,
@@ -453,14 +301,14 @@ def _proves(rule: Rule, fact: Fact, unschedulable_timeout: float) -> bool:
 
 def _incomplete(deployment: Object) -> str:
     """What kubectl rollout status would still wait for; empty when the rollout is done. Every field may be absent."""
-    if _number(deployment, "status", "observedGeneration") < _number(deployment, "metadata", "generation"):
+    if number_at(deployment, "status", "observedGeneration") < number_at(deployment, "metadata", "generation"):
         return "the controller to see the change"
-    updated = _number(deployment, "status", "updatedReplicas")
+    updated = number_at(deployment, "status", "updatedReplicas")
     if (missing := _wanted(deployment) - updated) > 0:
         return f"{missing} more updated pods"
-    if (old := _number(deployment, "status", "replicas") - updated) > 0:
+    if (old := number_at(deployment, "status", "replicas") - updated) > 0:
         return f"{old} old pods to end"
-    if (late := updated - _number(deployment, "status", "availableReplicas")) > 0:
+    if (late := updated - number_at(deployment, "status", "availableReplicas")) > 0:
         return f"{late} pods to be available"
     return ""
 
@@ -475,10 +323,12 @@ def new_replica_set(seen: Observation, deployment: Object) -> Object | None:
     for one in sets:
         if _template(one) == template:
             return one
-    if _incomplete(deployment).startswith("the controller") or _get(deployment, "spec", "paused"):
+    if _incomplete(deployment).startswith("the controller") or get_at(deployment, "spec", "paused"):
         return None
-    revision = _get(deployment, "metadata", "annotations", REVISION)
-    return next((one for one in sets if revision and _get(one, "metadata", "annotations", REVISION) == revision), None)
+    revision = get_at(deployment, "metadata", "annotations", REVISION)
+    return next(
+        (one for one in sets if revision and get_at(one, "metadata", "annotations", REVISION) == revision), None
+    )
 
 
 def _facts(seen: Observation, t: float, deployment: Object, pods: list[Object]) -> Iterator[Fact]:
@@ -486,7 +336,7 @@ def _facts(seen: Observation, t: float, deployment: Object, pods: list[Object]) 
     yield from _deployment_facts(seen, t, deployment, newest, pods)
     for pod in pods:
         yield from _pod_facts(seen, t, pod)
-        for status, lasting in _containers(pod):
+        for status, lasting in containers_of(pod):
             yield from _container_facts(seen, t, pod, status, lasting)
     if newest is not None:
         yield from _refusals(seen, t, deployment, newest)
@@ -496,14 +346,14 @@ def _deployment_facts(
     seen: Observation, t: float, deployment: Object, newest: Object | None, pods: list[Object]
 ) -> Iterator[Fact]:
     others = [one for one in seen.owned("replicasets", deployment) if one is not newest]
-    if _get(deployment, "spec", "paused") is True and (
-        newest is None or any(_number(one, "spec", "replicas") for one in others)
+    if get_at(deployment, "spec", "paused") is True and (
+        newest is None or any(number_at(one, "spec", "replicas") for one in others)
     ):
         yield Fact("Paused", "", deployment, reason="DeploymentPaused", message="Deployment is paused")
-    condition = _condition(deployment, "Progressing")
-    reason, message = _text(condition, "reason"), _text(condition, "message")
-    observed = _number(deployment, "status", "observedGeneration") >= _number(deployment, "metadata", "generation")
-    if not observed or not seen.fresh(_get(condition, "lastUpdateTime")):
+    condition = condition_of(deployment, "Progressing")
+    reason, message = text_at(condition, "reason"), text_at(condition, "message")
+    observed = number_at(deployment, "status", "observedGeneration") >= number_at(deployment, "metadata", "generation")
+    if not observed or not seen.fresh(get_at(condition, "lastUpdateTime")):
         return
     if reason == "ProgressDeadlineExceeded":
         pod = next((pod for pod in pods if not _ready(pod)), None)
@@ -520,22 +370,23 @@ def _deployment_facts(
 
 def _refusals(seen: Observation, t: float, deployment: Object, newest: Object) -> Iterator[Fact]:
     """The API server's refusals of new pods since it last took one, or since something of a quota was freed."""
-    condition = _condition(newest, "ReplicaFailure")
-    if _get(condition, "status") != "True" or _get(condition, "reason") != "FailedCreate":
+    condition = condition_of(newest, "ReplicaFailure")
+    if get_at(condition, "status") != "True" or get_at(condition, "reason") != "FailedCreate":
         return
     refused = [one for one in seen.happenings(newest) if one.reason == "FailedCreate"]
-    message = refused[-1].message if refused else _text(condition, "message")
+    message = refused[-1].message if refused else text_at(condition, "message")
     accepted = [
-        seen.when(seen.began(pod, ""), _get(pod, "metadata", "creationTimestamp")) for pod in seen.owned("pods", newest)
+        seen.when(seen.began(pod, ""), get_at(pod, "metadata", "creationTimestamp"))
+        for pod in seen.owned("pods", newest)
     ]
     cleared = max(accepted, default=-math.inf)
     age = math.inf
     if re.search(QUOTA, message):
         cleared = max(cleared, seen.freed)
         pods = seen.owned("pods", *seen.owned("replicasets", deployment))
-        if any(_get(pod, "metadata", "deletionTimestamp") for pod in pods):
+        if any(get_at(pod, "metadata", "deletionTimestamp") for pod in pods):
             age = 0.0  # room is about to come
-    began = seen.when(seen.began(newest, "ReplicaFailure"), _get(condition, "lastTransitionTime"))
+    began = seen.when(seen.began(newest, "ReplicaFailure"), get_at(condition, "lastTransitionTime"))
     spans = [(max(one.first, cleared), one.last) for one in refused if one.last >= cleared]
     yield Fact(
         "FailedCreate",
@@ -550,16 +401,16 @@ def _refusals(seen: Observation, t: float, deployment: Object, newest: Object) -
 
 def _pod_facts(seen: Observation, t: float, pod: Object) -> Iterator[Fact]:
     happenings = seen.happenings(pod)
-    condition = _condition(pod, "PodScheduled")
-    if _get(condition, "reason") == "Unschedulable":
-        began = seen.when(seen.began(pod, "Unschedulable"), _get(condition, "lastTransitionTime"))
-        text = message = _text(condition, "message")
+    condition = condition_of(pod, "PodScheduled")
+    if get_at(condition, "reason") == "Unschedulable":
+        began = seen.when(seen.began(pod, "Unschedulable"), get_at(condition, "lastTransitionTime"))
+        text = message = text_at(condition, "message")
         scaling = [one for one in happenings if one.reason in ("TriggeredScaleUp", "NotTriggerScaleUp")]
         if scaling:
             text = f"{scaling[-1].reason}: {scaling[-1].message}; {message}"
             message = f"{message} {scaling[-1].message}"
             began = max(began, scaling[-1].last)
-        elif node := _get(pod, "status", "nominatedNodeName"):
+        elif node := get_at(pod, "status", "nominatedNodeName"):
             text = f"Nominated to {node}: {message}"
         yield Fact("Unschedulable", text, pod, age=t - began, reason="Unschedulable", message=message)
     failed = [one for one in happenings if one.reason in ("FailedMount", "FailedAttachVolume")]
@@ -573,12 +424,12 @@ def _pod_facts(seen: Observation, t: float, pod: Object) -> Iterator[Fact]:
 
 
 def _container_facts(seen: Observation, t: float, pod: Object, status: Object, lasting: bool) -> Iterator[Fact]:
-    name = _name(status)
-    ended = _get(status, "state", "terminated") or _get(status, "lastState", "terminated") or {}
-    code = _get(ended, "exitCode")
-    if _get(status, "ready") is True or (not lasting and code == 0 and _get(status, "state", "terminated")):
+    name = name_of(status)
+    ended = get_at(status, "state", "terminated") or get_at(status, "lastState", "terminated") or {}
+    code = get_at(ended, "exitCode")
+    if get_at(status, "ready") is True or (not lasting and code == 0 and get_at(status, "state", "terminated")):
         return
-    reason, message = _text(status, "state", "waiting", "reason"), _text(status, "state", "waiting", "message")
+    reason, message = text_at(status, "state", "waiting", "reason"), text_at(status, "state", "waiting", "message")
     told = [one for one in seen.happenings(pod) if one.container == name]
     stood = t - seen.began(pod, f"{name}:{reason}")
     if reason in PULL_REASONS:
@@ -592,23 +443,25 @@ def _container_facts(seen: Observation, t: float, pod: Object, status: Object, l
         again = [(one.first, one.last) for one in told if reason in one.message or message[:40] in one.message]
         age = max(stood, _standing(again, t) if again else 0.0)
         yield Fact(reason, message, pod, 1, age, name, reason, message)
-    elif reason in START_REASONS or (_text(ended, "reason") in NOT_STARTED and not _get(status, "state", "running")):
-        message = message if reason in START_REASONS else _text(ended, "message")
+    elif reason in START_REASONS or (
+        text_at(ended, "reason") in NOT_STARTED and not get_at(status, "state", "running")
+    ):
+        message = message if reason in START_REASONS else text_at(ended, "message")
         tries = sum(one.repeats for one in told if one.warning and message[:40] in one.message)
-        if _text(ended, "reason") in NOT_STARTED:
+        if text_at(ended, "reason") in NOT_STARTED:
             tries = max(tries, seen.exits(pod, status))
         cause = reason if reason in START_REASONS else "RunContainerError"
         tries = max(tries, 1 + int(stood // KUBELET_RETRY))
-        yield Fact(cause, message, pod, tries, stood, name, _text(ended, "reason") or reason, message, code)
-    elif _text(ended, "reason") != "ContainerStatusUnknown":
+        yield Fact(cause, message, pod, tries, stood, name, text_at(ended, "reason") or reason, message, code)
+    elif text_at(ended, "reason") != "ContainerStatusUnknown":
         yield from _crashes(seen, t, pod, status, ended, told)
 
 
 def _crashes(
     seen: Observation, t: float, pod: Object, status: Object, ended: Object, told: list[Happening]
 ) -> Iterator[Fact]:
-    name, code, exits = _name(status), _get(ended, "exitCode"), seen.exits(pod, status)
-    running = _get(status, "state", "running", "startedAt")
+    name, code, exits = name_of(status), get_at(ended, "exitCode"), seen.exits(pod, status)
+    running = get_at(status, "state", "running", "startedAt")
     if exits < 1 or (running and t - seen.when(t, running) > FORGIVEN):
         return
     killed = [one for one in told if one.reason == "Killing" and "probe" in one.message]
@@ -616,10 +469,10 @@ def _crashes(
     if sum(one.repeats for one in killed) >= exits - 1:
         text = "; ".join([text, *(one.message for one in killed)])
     # The runtime sometimes misses that the kernel killed for memory, and reports a plain 137.
-    oom = _get(ended, "reason") == "OOMKilled" or (code == 137 and seen.times(pod, f"{name}:OOMKilled") > 0)
+    oom = get_at(ended, "reason") == "OOMKilled" or (code == 137 and seen.times(pod, f"{name}:OOMKilled") > 0)
     cause = "OOMKilled" if oom else "CrashLoopBackOff"
-    reason = "OOMKilled" if oom else _text(ended, "reason")
-    message = _text(ended, "message") or (killed[-1].message if killed else "")
+    reason = "OOMKilled" if oom else text_at(ended, "reason")
+    message = text_at(ended, "message") or (killed[-1].message if killed else "")
     yield Fact(cause, text, pod, exits, 0.0, name, reason, message, code)
 
 
@@ -632,7 +485,7 @@ def _lateness(seen: Observation, late: list[Object]) -> Fact | None:
 
 
 def _subject_words(fact: Fact) -> str:
-    name = _name(fact.about, "metadata")
+    name = name_of(fact.about, "metadata")
     if fact.text.startswith("TriggeredScaleUp"):
         return f"{name}: a node is being added"
     code = "" if fact.exit_code is None else f", exit code {fact.exit_code}"
@@ -643,23 +496,25 @@ def _subject_words(fact: Fact) -> str:
 def _trouble(seen: Observation, pod: Object) -> tuple[str, str, str]:
     """Why a pod is not ready, as far as it says: container, reason, message."""
     told = [one for one in seen.happenings(pod) if one.warning]
-    for status, lasting in _containers(pod):
-        if _get(status, "ready") is True or (not lasting and _get(status, "state", "terminated", "exitCode") == 0):
+    for status, lasting in containers_of(pod):
+        if get_at(status, "ready") is True or (not lasting and get_at(status, "state", "terminated", "exitCode") == 0):
             continue
-        name = _name(status)
+        name = name_of(status)
         words = next((one.message for one in reversed(told) if one.container in (name, "")), "")
-        waiting = _get(status, "state", "waiting")
+        waiting = get_at(status, "state", "waiting")
         if waiting:
-            return name, _text(waiting, "reason"), _text(waiting, "message") or words
+            return name, text_at(waiting, "reason"), text_at(waiting, "message") or words
         return name, "not ready yet", words
-    condition: Object = next((one for one in _list(pod, "status", "conditions") if _get(one, "status") == "False"), {})
-    return "", _text(condition, "reason") or "not ready yet", _text(condition, "message")
+    condition: Object = next(
+        (one for one in list_at(pod, "status", "conditions") if get_at(one, "status") == "False"), {}
+    )
+    return "", text_at(condition, "reason") or "not ready yet", text_at(condition, "message")
 
 
 def _evidence(seen: Observation, fact: Fact) -> dict[str, Any]:
-    kind_is_pod = bool(_get(fact.about, "spec", "containers"))
+    kind_is_pod = bool(get_at(fact.about, "spec", "containers"))
     spec = _container_spec(fact.about, fact.container)
-    status = next((one for one, _lasting in _containers(fact.about) if _name(one) == fact.container), {})
+    status = next((one for one, _lasting in containers_of(fact.about) if name_of(one) == fact.container), {})
     told: dict[tuple[str, str], dict[str, Any]] = {}
     for one in seen.happenings(fact.about):
         if one.warning or one.reason in TELLING:
@@ -667,78 +522,44 @@ def _evidence(seen: Observation, fact: Fact) -> dict[str, Any]:
             count = one.repeats + (told.pop(kind)["count"] if kind in told else 0)
             told[kind] = {"reason": one.reason, "message": one.message, "count": count}
     return {
-        "pod": _name(fact.about, "metadata") if kind_is_pod else None,
+        "pod": name_of(fact.about, "metadata") if kind_is_pod else None,
         "container": fact.container or None,
         "reason": fact.reason,
         "message": fact.message,
         "exit_code": fact.exit_code,
-        "node": _get(fact.about, "spec", "nodeName"),
-        "image": _get(spec, "image"),
-        "restarts": _get(status, "restartCount"),
-        "limit": _get(spec, "resources", "limits", "memory"),
+        "node": get_at(fact.about, "spec", "nodeName"),
+        "image": get_at(spec, "image"),
+        "restarts": get_at(status, "restartCount"),
+        "limit": get_at(spec, "resources", "limits", "memory"),
         "events": list(told.values())[-5:],
     }
 
 
-def _marks(resource: str, found: Object) -> set[str]:
-    """What may stand on an object for a while; its age is counted from when it appeared."""
-    marks = {""}
-    if resource == "pods":
-        for status, _lasting in _containers(found):
-            marks.add(f"{_name(status)}:{_text(status, 'state', 'waiting', 'reason')}")
-            for state in ("state", "lastState"):
-                marks.add(f"{_name(status)}:{_text(status, state, 'terminated', 'reason')}")
-        marks.add(_text(_condition(found, "PodScheduled"), "reason"))
-    elif resource == "replicasets":
-        marks.update(_text(one, "type") for one in _list(found, "status", "conditions"))
-    elif resource == "deployments":
-        marks.add(_text(_condition(found, "Progressing"), "reason"))
-    return marks
-
-
 def _counts(pod: Object) -> bool:
     """Whether a pod can prove anything: one that is on its way out, or was moved by the cluster, cannot."""
-    moved = _get(_condition(pod, "DisruptionTarget"), "status") == "True"
-    over = _get(pod, "status", "phase") in ("Failed", "Succeeded")
-    return not (moved or over or _get(pod, "metadata", "deletionTimestamp"))
+    moved = get_at(condition_of(pod, "DisruptionTarget"), "status") == "True"
+    over = get_at(pod, "status", "phase") in ("Failed", "Succeeded")
+    return not (moved or over or get_at(pod, "metadata", "deletionTimestamp"))
 
 
 def _ready(pod: Object) -> bool:
-    return bool(_get(_condition(pod, "Ready"), "status") == "True")
+    return bool(get_at(condition_of(pod, "Ready"), "status") == "True")
 
 
 def _mounted(pod: Object) -> bool:
     """Whether a container has come further than waiting for its volumes."""
     return any(
-        _get(status, "state", "running")
-        or _get(status, "state", "terminated")
-        or _get(status, "lastState", "terminated")
-        or _text(status, "state", "waiting", "reason") not in ("", "ContainerCreating", "PodInitializing")
-        for status, _lasting in _containers(pod)
+        get_at(status, "state", "running")
+        or get_at(status, "state", "terminated")
+        or get_at(status, "lastState", "terminated")
+        or text_at(status, "state", "waiting", "reason") not in ("", "ContainerCreating", "PodInitializing")
+        for status, _lasting in containers_of(pod)
     )
-
-
-def _containers(pod: Object) -> Iterator[tuple[Object, bool]]:
-    """The container statuses, and whether the container should run for as long as the pod does."""
-    sidecars = {_name(one) for one in _list(pod, "spec", "initContainers") if _get(one, "restartPolicy") == "Always"}
-    for status in _list(pod, "status", "initContainerStatuses"):
-        yield status, _name(status) in sidecars
-    for status in _list(pod, "status", "containerStatuses"):
-        yield status, True
 
 
 def _container_spec(pod: Object, name: str) -> Object:
-    every = [*_list(pod, "spec", "initContainers"), *_list(pod, "spec", "containers")]
-    return next((one for one in every if _get(one, "name") == name), {})
-
-
-def _exits(status: Object) -> int:
-    """How often a container has ended; the restart count grows only when it starts again."""
-    waits = _get(status, "state", "waiting")
-    over = _get(status, "state", "terminated") or (
-        waits and (_get(status, "lastState", "terminated") or _get(waits, "reason") == "CrashLoopBackOff")
-    )
-    return _number(status, "restartCount") + bool(over)
+    every = [*list_at(pod, "spec", "initContainers"), *list_at(pod, "spec", "containers")]
+    return next((one for one in every if get_at(one, "name") == name), {})
 
 
 def _standing(spans: list[tuple[float, float]], t: float) -> float:
@@ -749,15 +570,15 @@ def _standing(spans: list[tuple[float, float]], t: float) -> float:
 
 def _without_names(message: str, pod: Object, container: str) -> str:
     """A pull's message without addresses and the image's name, which may contain any word."""
-    image = str(_get(_container_spec(pod, container), "image", default="")).split("@")[0]
+    image = str(get_at(_container_spec(pod, container), "image", default="")).split("@")[0]
     path = re.sub(r":[^/]*$", "", image)
     names = r"https?://\S+" + (rf"|\S*{re.escape(path)}\S*" if path else "")
     return re.sub(names, "", message)
 
 
 def _template(found: Object) -> Any:
-    template = _bare(_get(found, "spec", "template", default={}))
-    labels = _get(template, "metadata", "labels")
+    template = _bare(get_at(found, "spec", "template", default={}))
+    labels = get_at(template, "metadata", "labels")
     if isinstance(labels, dict):
         labels.pop("pod-template-hash", None)
     return _bare(template)
@@ -773,51 +594,6 @@ def _bare(value: Any) -> Any:
     return value
 
 
-def _condition(found: Object, kind: str) -> Object:
-    return next((one for one in _list(found, "status", "conditions") if _get(one, "type") == kind), {})
-
-
 def _wanted(deployment: Object) -> int:
-    wanted = _get(deployment, "spec", "replicas")
+    wanted = get_at(deployment, "spec", "replicas")
     return wanted if isinstance(wanted, int) else 1
-
-
-def _version(found: Object) -> int:
-    version = _text(found, "metadata", "resourceVersion")
-    return int(version) if version.isdecimal() else 0
-
-
-def _unix(stamp: Any, otherwise: float) -> float:
-    try:
-        moment = datetime.fromisoformat(stamp)
-    except (TypeError, ValueError):
-        return otherwise
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def _get(found: Any, *path: str, default: Any = None) -> Any:
-    """What stands at a path; the default where a part of it is absent or null."""
-    for key in path:
-        if not isinstance(found, Mapping):
-            return default
-        found = found.get(key)
-    return default if found is None else found
-
-
-def _list(found: Any, *path: str) -> list[Any]:
-    value = _get(found, *path)
-    return value if isinstance(value, list) else []
-
-
-def _text(found: Any, *path: str) -> str:
-    value = _get(found, *path)
-    return value if isinstance(value, str) else ""
-
-
-def _number(found: Any, *path: str) -> int:
-    value = _get(found, *path)
-    return value if isinstance(value, int) else 0
-
-
-def _name(found: Any, *path: str) -> str:
-    return _text(found, *path, "name")

@@ -8,7 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ansible_collections.deepmlhub.inference.plugins.module_utils.verdict import Observation, judge
+from ansible_collections.deepmlhub.inference.plugins.module_utils.observation import Observation
+from ansible_collections.deepmlhub.inference.plugins.module_utils.verdict import judge
 
 FOLDER = Path(__file__).parents[1] / "data" / "rollouts"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.jsonl"))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.deepmlhub.inference.plugins.module_utils.verdict import RULES, Observation, judge
+from ansible_collections.deepmlhub.inference.plugins.module_utils.observation import Observation
+from ansible_collections.deepmlhub.inference.plugins.module_utils.verdict import RULES, judge
 
 from .world import IMAGE, World, condition, ended, running, stamp, template, waiting
 

@@ -6,7 +6,8 @@ import copy
 import random
 
 import pytest
-from ansible_collections.deepmlhub.inference.plugins.module_utils.verdict import RULES, Observation, judge
+from ansible_collections.deepmlhub.inference.plugins.module_utils.observation import Observation
+from ansible_collections.deepmlhub.inference.plugins.module_utils.verdict import RULES, judge
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

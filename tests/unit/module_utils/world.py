@@ -6,7 +6,8 @@ import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ansible_collections.deepmlhub.inference.plugins.module_utils.verdict import Observation, judge
+from ansible_collections.deepmlhub.inference.plugins.module_utils.observation import Observation
+from ansible_collections.deepmlhub.inference.plugins.module_utils.verdict import judge
 
 START = datetime(2026, 11, 23, 6, 0, 0, tzinfo=UTC)
 IMAGE = "registry.example/demo/api:v1"
