@@ -126,7 +126,8 @@ def version_findings(server: Mapping[str, Any], kubectl: Mapping[str, Any] | Non
         here = _minor(kubectl)
         near = here is not None and here[0] == there[0] and abs(here[1] - there[1]) <= 1
         detail = str(kubectl.get("gitVersion") or "unknown")
-        hint = "" if near else "kubectl supports clusters one minor version away; nothing here needs it"
+        detail += "" if near else f" is more than one minor version away from the cluster's {said}"
+        hint = "" if near else "Nothing here needs kubectl; install one that fits before using it by hand"
         found.append(Finding("kubectl version", near, detail, required=False, hint=hint))
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sandbox.google.app import make_asgi
+from sandbox.google.service import Google
 from sandbox.google.state import Fault, State
 
-__all__ = ["Fault", "State", "make_asgi"]
+__all__ = ["Fault", "Google", "State", "make_asgi"]

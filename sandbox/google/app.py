@@ -2,7 +2,7 @@
 
 /token  /sts/v1/token  /oidc  /iamcredentials/v1/  /iam/v1/  /container/v1/  /gateway/v1/   where clients are sent
 /computeMetadata/  /v2/                                                                   fixed by their protocols
-/admin/faults                                                                             GET, POST, DELETE
+    /admin/faults (GET, POST, DELETE)  /admin/token-life (PUT)                                for tests
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def make_asgi(state: State) -> Starlette:
             Route("/v2/{name:path}/manifests/{reference}", google.manifest, methods=["GET", "HEAD"]),
             Route("/v2/{name:path}/tags/list", google.tags),
             Route("/admin/faults", google.faults, methods=["GET", "POST", "DELETE"]),
+            Route("/admin/token-life", google.token_life, methods=["PUT"]),
         ]
     )
 
@@ -256,6 +257,10 @@ class _Google:
         elif request.method == "DELETE":
             self.state.faults.clear()
         return JSONResponse([vars(fault) for fault in self.state.faults])
+
+    async def token_life(self, request: Request) -> Response:
+        self.state.token_life = float(await request.json())
+        return JSONResponse(self.state.token_life)
 
     def _caller(self, request: Request) -> str | None:
         return self.state.user_of(_bearer(request))
