@@ -15,8 +15,8 @@ Obj = dict[str, Any]
 MEDIA_TYPE = "application/vnd.kubernetes.protobuf"
 _MAGIC = b"k8s\x00"
 
-# message: {field number: name}. `{}` marks a map of strings, `{64}` one of bytes, `[]` a list, `#` an int, `?` a bool,
-# `:X` a message X, `-` something to pass over.
+# message: {field number: name}. `{}` marks a map of strings, `{64}` one of bytes, `{6}` one of quantities, `[]` a list,
+# `#` an int, `?` a bool, `:X` a message X, `-` something to pass over.
 _MESSAGES: dict[str, dict[int, str]] = {
     "Meta": {1: "name", 2: "generateName", 3: "namespace", 5: "uid", 6: "resourceVersion", 7: "-", 8: "-",
              11: "labels{}", 12: "annotations{}"},
@@ -31,6 +31,15 @@ _MESSAGES: dict[str, dict[int, str]] = {
     "Ref": {1: "apiGroup", 2: "kind", 3: "name"},
     "RoleBinding": {1: "metadata:Meta", 2: "subjects[]:Subject", 3: "roleRef:Ref"},
     "ClusterRoleBinding": {1: "metadata:Meta", 2: "subjects[]:Subject", 3: "roleRef:Ref"},
+    "ResourceQuota": {1: "metadata:Meta", 2: "spec:QuotaSpec", 3: "-"},
+    "QuotaSpec": {1: "hard{6}"},
+    "Deployment": {1: "metadata:Meta", 2: "spec:DeploymentSpec", 3: "-"},
+    "DeploymentSpec": {1: "replicas#", 2: "selector:Selector", 3: "template:Template", 4: "-"},
+    "Selector": {1: "matchLabels{}"},
+    "Template": {1: "metadata:Meta", 2: "spec:PodSpec"},
+    "PodSpec": {2: "containers[]:Container"},
+    "Container": {1: "name", 2: "image", 3: "command[]", 4: "args[]", 6: "ports[]:Port"},
+    "Port": {1: "name", 3: "containerPort#", 4: "protocol"},
     "Eviction": {1: "metadata:Meta", 2: "deleteOptions:DeleteOptions"},
     "DeleteOptions": {1: "gracePeriodSeconds#", 4: "propagationPolicy", 5: "dryRun[]"},
     "TokenRequest": {1: "metadata:Meta", 2: "spec:TokenSpec", 3: "-"},
@@ -85,6 +94,8 @@ def _message(name: str, raw: bytes) -> Obj:
     known = _MESSAGES.get(name, {})
     out: Obj = {}
     for number, value in _fields(raw):
+        if number not in known and not value:
+            continue  # Go writes a field's zero value, too
         if number not in known:
             raise ValueError(f"field {number} of {name}")
         form, _, message = known[number].partition(":")
@@ -93,7 +104,7 @@ def _message(name: str, raw: bytes) -> Obj:
             continue
         if form.endswith("}"):
             pair = dict(_fields(value))
-            text = pair.get(2, b"")
+            text = dict(_fields(pair[2]))[1] if "{6}" in form else pair.get(2, b"")
             entry = base64.b64encode(text).decode() if "64" in form else text.decode()
             out.setdefault(key, {})[pair.get(1, b"").decode()] = entry
         elif form.endswith(("#", "?")):
