@@ -19,7 +19,7 @@ from typing import Any
 from sandbox import processes
 
 _PATIENCE = 30.0  # seconds that a start or a stop may take
-_FILES = ("server.json", "kubeconfig", "server.crt", "server.key", "server.log", "audit.jsonl", "pods", "lock")
+_FILES = ("server.json", "kubeconfig", "server.crt", "server.key", "server.log", "audit.jsonl", "pods", "google")
 
 
 def _say(text: str) -> None:
@@ -42,10 +42,15 @@ def _is_running(record: dict[str, Any] | None) -> bool:
 @contextlib.contextmanager
 def _locked(state: Path) -> Iterator[None]:
     """One `up` or `down` at a time."""
-    state.mkdir(parents=True, exist_ok=True)
-    with (state / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    path = state / "lock"
+    while True:
+        state.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_ino == os.fstat(file.fileno()).st_ino:  # else a `down` has removed it meanwhile
+                    yield
+                    return
 
 
 def _describe(state: Path, record: dict[str, Any]) -> None:
@@ -70,7 +75,8 @@ def up(state: Path, config: Path | None, port: int) -> int:
         _clear(state, record)
         argv = [sys.executable, "-m", "sandbox", "serve", "--state-dir", str(state), "--port", str(port)]
         argv += ["--config", str(config.resolve())] if config else []
-        path = os.pathsep.join(filter(None, [str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH")]))
+        here = str(Path(__file__).resolve().parent.parent)
+        path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
         with (state / "server.log").open("wb") as log:
             server = subprocess.Popen(  # noqa: S603 - our own module
                 argv, env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -96,8 +102,6 @@ def _clear(state: Path, record: dict[str, Any] | None) -> None:
     if record:
         processes.reap(record["mark"])
     for name in _FILES:
-        if name in ("lock", "server.log"):
-            continue
         path = state / name
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
@@ -116,8 +120,7 @@ def down(state: Path) -> int:
             if _is_running(record):
                 processes.kill(record["pid"], signal.SIGKILL)
         _clear(state, record)
-        for name in ("server.log", "lock"):
-            (state / name).unlink(missing_ok=True)
+        (state / "lock").unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # somebody else's files stay
         state.rmdir()
     _say("sandbox is down")

@@ -17,8 +17,24 @@ from sandbox.metrics import Meter
 
 _TOLERANCE = 0.1
 _MANAGER = "kube-controller-manager"
-_UP_POLICIES = [{"type": "Percent", "value": 100, "periodSeconds": 15}, {"type": "Pods", "value": 4, "periodSeconds": 15}]
 _DOWN_POLICIES = [{"type": "Percent", "value": 100, "periodSeconds": 15}]
+_UP_POLICIES = [*_DOWN_POLICIES, {"type": "Pods", "value": 4, "periodSeconds": 15}]
+_SAYS = {  # the message of each condition's reason
+    "SucceededGetScale": "the HPA controller was able to get the target's current scale",
+    "ScalingDisabled": "scaling is disabled since the replica count of the target is zero",
+    "ReadyForNewScale": "recommended size matches current size",
+    "ScaleDownStabilized": (
+        "recent recommendations were higher than current one, applying the highest recent recommendation"
+    ),
+    "ScaleUpStabilized": (
+        "recent recommendations were lower than current one, applying the lowest recent recommendation"
+    ),
+    "ScaleUpLimit": "the desired replica count is increasing faster than the maximum scale rate",
+    "ScaleDownLimit": "the desired replica count is decreasing faster than the maximum scale rate",
+    "TooManyReplicas": "the desired replica count is more than the maximum replica count",
+    "TooFewReplicas": "the desired replica count is less than the minimum replica count",
+    "DesiredWithinRange": "the desired count is within the acceptable range",
+}
 
 
 class _Unavailable(Exception):
@@ -27,6 +43,10 @@ class _Unavailable(Exception):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason, self.message = reason, message
+
+
+def _no_metric(name: str, why: str) -> _Unavailable:
+    return _Unavailable("FailedGetResourceMetric", f"failed to get {name} utilization: {why}")
 
 
 class Autoscaler:
@@ -54,27 +74,31 @@ class Autoscaler:
         before = hpa.get("status") or {}
         status: Obj = {**before, "conditions": [dict(c) for c in before.get("conditions") or []]}
         ref = spec["scaleTargetRef"]
-        target = self._api.find(ref["kind"], ref["name"], namespace) if ref["kind"] in ("Deployment", "ReplicaSet") else None
+        target = None
+        if ref["kind"] in ("Deployment", "ReplicaSet"):
+            target = self._api.find(ref["kind"], ref["name"], namespace)
         if target is None:
-            text = f'the HPA controller was unable to get the target\'s current scale: {ref["kind"].lower()}s.apps "{ref["name"]}" not found'
-            self._put(status, "AbleToScale", "False", "FailedGetScale", text)
-            self._recorder.event(hpa, "Warning", "FailedGetScale", text.partition("scale: ")[2])
-            self._save(hpa, before, status)
-            return
-        self._put(status, "AbleToScale", "True", "SucceededGetScale", "the HPA controller was able to get the target's current scale")
-        current = target["spec"]["replicas"]
-        status["currentReplicas"] = target.get("status", {}).get("replicas", 0)
-        status["desiredReplicas"] = before.get("desiredReplicas", 0)
-        low, high = spec.get("minReplicas", 1), spec["maxReplicas"]
+            text = f'{ref["kind"].lower()}s.apps "{ref["name"]}" not found'
+            why = f"the HPA controller was unable to get the target's current scale: {text}"
+            self._put(status, "AbleToScale", "False", "FailedGetScale", why)
+            self._recorder.event(hpa, "Warning", "FailedGetScale", text)
+        else:
+            self._put(status, "AbleToScale", "True", "SucceededGetScale")
+            status["currentReplicas"] = target.get("status", {}).get("replicas", 0)
+            status["desiredReplicas"] = before.get("desiredReplicas", 0)
+            self._decide(hpa, target, status)
+        if status != before:
+            self._api.update("HorizontalPodAutoscaler", {**hpa, "status": status}, subresource="status")
+
+    def _decide(self, hpa: Obj, target: Obj, status: Obj) -> None:
+        current, low, high = target["spec"]["replicas"], hpa["spec"].get("minReplicas", 1), hpa["spec"]["maxReplicas"]
         if current == 0 and low != 0:
-            text = "scaling is disabled since the replica count of the target is zero"
-            self._put(status, "ScalingActive", "False", "ScalingDisabled", text)
-            self._save(hpa, before, status)
+            self._put(status, "ScalingActive", "False", "ScalingDisabled")
             return
         if not low <= current <= high:
-            desired, why = min(max(current, low), high), "Current number of replicas above Spec.MaxReplicas"
-            if current < low:
-                why = "Current number of replicas below Spec.MinReplicas"
+            desired = min(max(current, low), high)
+            side = "above Spec.MaxReplicas" if current > high else "below Spec.MinReplicas"
+            why = f"Current number of replicas {side}"
         else:
             try:
                 advised, why, status["currentMetrics"] = self._advise(hpa, target, current)
@@ -82,24 +106,27 @@ class Autoscaler:
                 text = f"the HPA was unable to compute the replica count: {problem.message}"
                 self._put(status, "ScalingActive", "False", problem.reason, text)
                 self._recorder.event(hpa, "Warning", problem.reason, problem.message)
-                self._recorder.event(hpa, "Warning", "FailedComputeMetricsReplicas", f"invalid metrics (1 invalid out of 1), first error is: {problem.message}")
+                text = f"invalid metrics (1 invalid out of 1), first error is: {problem.message}"
+                self._recorder.event(hpa, "Warning", "FailedComputeMetricsReplicas", text)
                 status.pop("currentMetrics", None)
-                self._save(hpa, before, status)
                 return
-            name = spec["metrics"][0]["resource"]["name"]
-            text = f"the HPA was able to successfully calculate a replica count from {name} resource utilization (percentage of request)"
+            source = hpa["spec"]["metrics"][0]["resource"]
+            unit = "resource utilization (percentage of request)"
+            if "averageUtilization" not in source["target"]:
+                unit = "resource"
+            text = f"the HPA was able to successfully calculate a replica count from {source['name']} {unit}"
             self._put(status, "ScalingActive", "True", "ValidMetricFound", text)
             desired = self._limit(hpa, status, current, self._stabilize(hpa, status, current, advised))
         if desired != current:
             self._scale(hpa, target, status, current, desired, why)
         status["desiredReplicas"] = desired
-        self._save(hpa, before, status)
 
     def _scale(self, hpa: Obj, target: Obj, status: Obj, current: int, desired: int, why: str) -> None:
         meta = target["metadata"]
         scale = {"spec": {"replicas": desired}}
         self._api.do_scale(BY_KIND[target["kind"]], meta["name"], meta["namespace"], scale, Call(_MANAGER))
-        self._put(status, "AbleToScale", "True", "SucceededRescale", f"the HPA controller was able to update the target scale to {desired}")
+        text = f"the HPA controller was able to update the target scale to {desired}"
+        self._put(status, "AbleToScale", "True", "SucceededRescale", text)
         self._recorder.event(hpa, "Normal", "SuccessfulRescale", f"New size: {desired}; reason: {why}")
         now = self._api.clock()
         status["lastScaleTime"] = stamp(now)
@@ -121,9 +148,8 @@ class Autoscaler:
             shown.append({"type": "Resource", "resource": {"name": name, "current": now}})
             if wanted > best:
                 best = wanted
-                side = "above" if wanted > current else "below"
                 suffix = "resource utilization (percentage of request)" if "averageUtilization" in goal else "resource"
-                why = f"{name} {suffix} {side} target" if wanted > current else "All metrics below target"
+                why = f"{name} {suffix} above target" if wanted > current else "All metrics below target"
         return best, why, shown
 
     def _from_resource(self, target: Obj, name: str, goal: Obj, current: int) -> tuple[int, int, float]:
@@ -136,17 +162,19 @@ class Autoscaler:
             and "deletionTimestamp" not in pod["metadata"] and pod["status"].get("phase") not in ("Failed", "Succeeded")
         ]  # fmt: skip
         if not pods:
-            raise _Unavailable("FailedGetResourceMetric", f"failed to get {name} utilization: no pods returned by selector while calculating replica count")
+            raise _no_metric(name, "no pods returned by selector while calculating replica count")
         use: dict[str, float] = {}
         asked: dict[str, float] = {}
-        idle, missing = [], []
+        idle: list[str] = []
+        missing: list[str] = []
         for pod in pods:
             pod_name = pod["metadata"]["name"]
             asked[pod_name] = 0.0
             for container in pod["spec"]["containers"]:
                 request = container.get("resources", {}).get("requests", {}).get(name)
                 if request is None and "averageUtilization" in goal:
-                    raise _Unavailable("FailedGetResourceMetric", f"failed to get {name} utilization: missing request for {name} in container {container['name']} of Pod {pod_name}")
+                    where = f"container {container['name']} of Pod {pod_name}"
+                    raise _no_metric(name, f"missing request for {name} in {where}")
                 asked[pod_name] += float(parse(request or "0"))
             if pod_name not in measured:
                 (idle if pod["status"].get("phase") == "Pending" else missing).append(pod_name)
@@ -154,9 +182,11 @@ class Autoscaler:
                 idle.append(pod_name)
             else:
                 use[pod_name] = sum(float(parse(c["usage"][name])) for c in measured[pod_name])
+        if not measured:
+            what = "no metrics returned from resource metrics API"
+            raise _no_metric(name, f"unable to get metrics for resource {name}: {what}")
         if not use:
-            what = "no metrics returned from resource metrics API" if not measured else f"did not receive metrics for targeted pods (pods might be unready)"
-            raise _Unavailable("FailedGetResourceMetric", f"failed to get {name} utilization: unable to get metrics for resource {name}: {what}" if not measured else f"failed to get {name} utilization: {what}")
+            raise _no_metric(name, "did not receive metrics for targeted pods (pods might be unready)")
 
         def ratio() -> float:
             if "averageUtilization" in goal:
@@ -201,38 +231,34 @@ class Autoscaler:
         highest = max([n for t, n in history if now - t < down], default=advised)
         lowest = min([n for t, n in history if now - t < up], default=advised)
         self._advice[uid] = [*history, (now, advised)]
-        result = max(advised, min(current, max(advised, highest))) if advised < current else min(advised, max(current, min(advised, lowest)))
-        if result > advised:
-            self._put(status, "AbleToScale", "True", "ScaleDownStabilized", "recent recommendations were higher than current one, applying the highest recent recommendation")
-        elif result < advised:
-            self._put(status, "AbleToScale", "True", "ScaleUpStabilized", "recent recommendations were lower than current one, applying the lowest recent recommendation")
+        result = min(current, max(advised, highest)) if advised < current else max(current, min(advised, lowest))
+        if result == advised:
+            self._put(status, "AbleToScale", "True", "ReadyForNewScale")
         else:
-            self._put(status, "AbleToScale", "True", "ReadyForNewScale", "recommended size matches current size")
+            self._put(status, "AbleToScale", "True", "ScaleDownStabilized" if result > advised else "ScaleUpStabilized")
         return result
 
     def _limit(self, hpa: Obj, status: Obj, current: int, wanted: int) -> int:
         """Within the policies' rates and the bounds, with the ScalingLimited condition that says so."""
         spec = hpa["spec"]
-        low, high = spec.get("minReplicas", 1), spec["maxReplicas"]
+        low, high = int(spec.get("minReplicas", 1)), int(spec["maxReplicas"])
         behavior = spec.get("behavior") or {}
         if wanted > current:
             most = self._rate(hpa, behavior.get("scaleUp") or {}, _UP_POLICIES, current, grow=True)
             if wanted > most and most < high:
-                text = "the desired replica count is increasing faster than the maximum scale rate"
-                self._put(status, "ScalingLimited", "True", "ScaleUpLimit", text)
+                self._put(status, "ScalingLimited", "True", "ScaleUpLimit")
                 return max(current, most)
         elif wanted < current:
             least = self._rate(hpa, behavior.get("scaleDown") or {}, _DOWN_POLICIES, current, grow=False)
             if wanted < least and least > low:
-                text = "the desired replica count is decreasing faster than the maximum scale rate"
-                self._put(status, "ScalingLimited", "True", "ScaleDownLimit", text)
+                self._put(status, "ScalingLimited", "True", "ScaleDownLimit")
                 return min(current, least)
         if wanted > high:
-            self._put(status, "ScalingLimited", "True", "TooManyReplicas", "the desired replica count is more than the maximum replica count")
+            self._put(status, "ScalingLimited", "True", "TooManyReplicas")
         elif wanted < low:
-            self._put(status, "ScalingLimited", "True", "TooFewReplicas", "the desired replica count is less than the minimum replica count")
+            self._put(status, "ScalingLimited", "True", "TooFewReplicas")
         else:
-            self._put(status, "ScalingLimited", "False", "DesiredWithinRange", "the desired count is within the acceptable range")
+            self._put(status, "ScalingLimited", "False", "DesiredWithinRange")
         return min(max(wanted, low), high)
 
     def _rate(self, hpa: Obj, rules: Obj, default: list[Obj], current: int, *, grow: bool) -> int:
@@ -240,9 +266,10 @@ class Autoscaler:
         choose = rules.get("selectPolicy", "Max")
         if choose == "Disabled":
             return current
-        results = []
+        results: list[int] = []
         for policy in rules.get("policies") or default:
-            recent = [by for t, by in self._changes.get(hpa["metadata"]["uid"], []) if now - t < policy["periodSeconds"]]
+            changes = self._changes.get(hpa["metadata"]["uid"], [])
+            recent = [by for t, by in changes if now - t < policy["periodSeconds"]]
             start = current - sum(by for by in recent if (by > 0) == grow)
             value = policy["value"] if grow else -policy["value"]
             results.append(start + value if policy["type"] == "Pods" else math.ceil(start * (1 + value / 100)))
@@ -250,15 +277,12 @@ class Autoscaler:
 
     # --- status -------------------------------------------------------------------------------------------------------
 
-    def _put(self, status: Obj, type_: str, word: str, reason: str, message: str) -> None:
+    def _put(self, status: Obj, type_: str, word: str, reason: str, message: str = "") -> None:
         old = condition(status, type_)
         since = old["lastTransitionTime"] if old.get("status") == word else stamp(self._api.clock())
-        entry = {"type": type_, "status": word, "lastTransitionTime": since, "reason": reason, "message": message}
+        entry = {"type": type_, "status": word, "lastTransitionTime": since, "reason": reason}
+        entry["message"] = message or _SAYS[reason]
         if old:
             old.update(entry)
         else:
             status["conditions"].append(entry)
-
-    def _save(self, hpa: Obj, before: Obj, status: Obj) -> None:
-        if status != before:
-            self._api.update("HorizontalPodAutoscaler", {**hpa, "status": status}, subresource="status")

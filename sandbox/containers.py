@@ -74,6 +74,7 @@ class Container:
     stopping: bool = False
     backoff: BackOff = field(default_factory=BackOff)
     pull_backoff: float = 0.0
+    recheck: float = 1.0  # seconds until what could not be configured is looked at again
     env: dict[str, str] = field(default_factory=dict)
     workdir: str = "/"
     startup_passed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -97,7 +98,7 @@ class Container:
         self.process = await asyncio.create_subprocess_exec(
             program, *argv[1:], env=env, cwd=workdir, stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
-            preexec_fn=_die_with_server,  # noqa: PLW1509 - one call into libc, which takes no lock
+            preexec_fn=_die_with_server,
         )  # fmt: skip
         self.ended = asyncio.create_task(self._end(self.process, log))
 

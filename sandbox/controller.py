@@ -90,7 +90,8 @@ class Recorder:
         source = {"component": self._component, **({"host": self._host} if self._host else {})}
         times = {"firstTimestamp": stamp(now), "lastTimestamp": stamp(now), "count": 1, "eventTime": None}
         reporter = {"reportingComponent": self._component, "reportingInstance": self._host}
-        self._write(obj, field, {"reason": reason, "message": message, "source": source, **times, "type": type_, **reporter}, same)
+        body = {"reason": reason, "message": message, "source": source, **times, "type": type_, **reporter}
+        self._write(obj, field, body, same)
 
     def action(self, obj: Obj, type_: str, reason: str, message: str, action: str) -> None:
         """An Event of the newer kind, as the scheduler writes it: a series instead of a count."""
@@ -101,7 +102,7 @@ class Recorder:
             series = {"count": found.get("series", {}).get("count", 1) + 1, "lastObservedTime": micro(now)}
             self._api.patch("Event", found["metadata"]["name"], found["metadata"]["namespace"], {"series": series})
             return
-        body = {
+        body: Obj = {
             "reason": reason, "message": message, "source": {}, "firstTimestamp": None, "lastTimestamp": None,
             "type": type_, "eventTime": micro(now), "action": action, "reportingComponent": self._component,
             "reportingInstance": f"{self._component}-sandbox",
@@ -125,9 +126,8 @@ class Recorder:
     def forget(self, uid: str) -> None:
         """Nothing more will be told of this object."""
         self._tokens.pop(uid, None)
-        for table in (self._seen, self._similar):
-            for key in [key for key in table if key[0] == uid]:
-                del table[key]  # type: ignore[attr-defined]
+        self._seen = {key: value for key, value in self._seen.items() if key[0] != uid}
+        self._similar = {key: value for key, value in self._similar.items() if key[0] != uid}
 
 
 class Controller:
@@ -146,7 +146,7 @@ class Controller:
 
     def keys(self, kind: str, obj: Obj) -> Iterable[Key]:
         """The keys that a change of this object concerns."""
-        return [key_of(obj)]
+        raise NotImplementedError
 
     def sync(self, namespace: str, name: str) -> float | None:
         """Do what has to be done; returns after how many seconds to look again, if nothing changes meanwhile."""

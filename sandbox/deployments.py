@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable
 
 from sandbox.controller import Controller, Key, Obj, condition, controller_ref, key_of, owner_of, seconds, stamp
+from sandbox.replicasets import FINISHED, owned_pods
 
 _PREFIX = "deployment.kubernetes.io/"
 _REVISION, _HISTORY = f"{_PREFIX}revision", f"{_PREFIX}revision-history"
@@ -25,7 +26,7 @@ def bounds(deployment: Obj) -> tuple[int, int]:
     rolling = deployment["spec"]["strategy"].get("rollingUpdate")
     if not rolling:
         return 0, 0
-    replicas = deployment["spec"]["replicas"]
+    replicas: int = deployment["spec"]["replicas"]
 
     def count(value: int | str, up: bool) -> int:
         if isinstance(value, int):
@@ -97,7 +98,8 @@ class Deployments(Controller):
             self._scale(d, new, sets)
             self._clean_up(d, sets, new)
             return self._write_status(d, sets, new, rollout=False)
-        if any(self._annotation(rs, _DESIRED) not in (None, str(d["spec"]["replicas"])) for rs in sets if rs["spec"]["replicas"]):
+        desired = (None, str(d["spec"]["replicas"]))
+        if any(self._annotation(rs, _DESIRED) not in desired for rs in sets if rs["spec"]["replicas"]):
             new = self._adopt(d, sets, create=False)
             self._scale(d, new, sets)
             return self._write_status(d, sets, new, rollout=False)
@@ -123,9 +125,7 @@ class Deployments(Controller):
             for rs in active:
                 self._resize(d, rs, 0)
             return self._write_status(d, sets, new, rollout=True)
-        names = {rs["metadata"]["name"] for rs in old}
-        pods = self.api.all("Pod", d["metadata"]["namespace"])
-        if any((owner_of(pod) or {}).get("name") in names and pod["status"].get("phase") not in ("Succeeded", "Failed") for pod in pods):
+        if any(pod["status"].get("phase") not in FINISHED for rs in old for pod in owned_pods(self.api, rs)):
             return self._write_status(d, sets, new, rollout=True)
         new = self._adopt(d, sets, create=True)
         assert new is not None
@@ -204,13 +204,15 @@ class Deployments(Controller):
 
     def _newest(self, d: Obj, sets: list[Obj]) -> Obj | None:
         """The ReplicaSet of the current template, else the last made."""
-        found = [rs for rs in sorted(sets, key=_created) if _same_template(rs["spec"]["template"], d["spec"]["template"])]
-        return found[0] if found else max(sets, key=_created, default=None)
+        return self._current(d, sets) or max(sets, key=_created, default=None)
+
+    def _current(self, d: Obj, sets: list[Obj]) -> Obj | None:
+        template = d["spec"]["template"]
+        return next((rs for rs in sorted(sets, key=_created) if _same_template(rs["spec"]["template"], template)), None)
 
     def _adopt(self, d: Obj, sets: list[Obj], *, create: bool) -> Obj | None:
         """The ReplicaSet of the current template with its annotations set right, made when there is none."""
-        template = d["spec"]["template"]
-        new = next((rs for rs in sorted(sets, key=_created) if _same_template(rs["spec"]["template"], template)), None)
+        new = self._current(d, sets)
         number = max([_revision(rs) for rs in sets if rs is not new], default=0) + 1
         if new is None and not create:
             return None
@@ -224,12 +226,10 @@ class Deployments(Controller):
             changed[_REVISION] = str(number)
             if was:
                 changed[_HISTORY] = ",".join(filter(None, [changed.get(_HISTORY), str(was)]))
-        if changed != (new["metadata"].get("annotations") or {}) or new["spec"].get("minReadySeconds", 0) != d["spec"].get("minReadySeconds", 0):
+        min_ready = d["spec"].get("minReadySeconds", 0)
+        if changed != new["metadata"].get("annotations") or new["spec"].get("minReadySeconds", 0) != min_ready:
             new["metadata"]["annotations"] = changed
-            if d["spec"].get("minReadySeconds"):
-                new["spec"]["minReadySeconds"] = d["spec"]["minReadySeconds"]
-            else:
-                new["spec"].pop("minReadySeconds", None)
+            new["spec"]["minReadySeconds"] = min_ready
             self._save(new)
         self._set_revision(d, changed.get(_REVISION, str(number)))
         if "progressDeadlineSeconds" in d["spec"] and not condition(d.get("status", {}), "Progressing"):
@@ -391,7 +391,8 @@ class Deployments(Controller):
             return None
         moved = (
             counts["updatedReplicas"] > before.get("updatedReplicas", 0)
-            or counts["replicas"] - counts["updatedReplicas"] < before.get("replicas", 0) - before.get("updatedReplicas", 0)
+            or counts["replicas"] - counts["updatedReplicas"]
+            < before.get("replicas", 0) - before.get("updatedReplicas", 0)
             or counts["readyReplicas"] > before.get("readyReplicas", 0)
             or counts["availableReplicas"] > before.get("availableReplicas", 0)
         )
@@ -409,7 +410,7 @@ class Deployments(Controller):
             return None
         if current["reason"] == "ProgressDeadlineExceeded":
             return None
-        left = seconds(current["lastUpdateTime"]) + deadline - now
+        left: float = seconds(current["lastUpdateTime"]) + deadline - now
         if left > 0:
             return left + 1
         self._put(d, "Progressing", "False", "ProgressDeadlineExceeded", f"{name} has timed out progressing.")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import Iterable
 
 from sandbox.api.rules import matches
-from sandbox.controller import Controller, Key, Obj, controller_ref, is_pod_ready, key_of, stamp
+from sandbox.controller import Controller, Key, Obj, condition, controller_ref, is_pod_ready, key_of, stamp
 from sandbox.probes import port_number
 from sandbox.replicasets import FINISHED, is_active
 
@@ -23,7 +22,11 @@ def _endpoint(pod: Obj, publish: bool) -> Obj:
     meta = pod["metadata"]
     return {
         "addresses": [pod["status"]["podIP"]],
-        "conditions": {"ready": publish or (ready and not terminating), "serving": ready, "terminating": terminating},
+        "conditions": {
+            "ready": publish or (ready and not terminating),
+            "serving": ready,
+            "terminating": terminating,
+        },
         "targetRef": {"kind": "Pod", "namespace": meta["namespace"], "name": meta["name"], "uid": meta["uid"]},
         "nodeName": pod["spec"]["nodeName"],
     }
@@ -62,7 +65,7 @@ class Endpoints(Controller):
         old = slice_of(self.api.all("EndpointSlice", namespace), name)
         body = {"addressType": "IPv4", "endpoints": endpoints, "ports": ports}
         if old is None:
-            meta = {"name": f"{name}-{secrets.token_hex(3)[:5]}", "labels": labels, "ownerReferences": [controller_ref(service)]}
+            meta = {"generateName": f"{name}-", "labels": labels, "ownerReferences": [controller_ref(service)]}
             self.api.create("EndpointSlice", {"metadata": meta, **body}, namespace)
         elif any(old.get(key) != value for key, value in body.items()):
             self.api.update("EndpointSlice", {**old, "metadata": {**old["metadata"], "labels": labels}, **body})
@@ -83,23 +86,29 @@ class Budgets(Controller):
             return None
         budget = self.api.get("PodDisruptionBudget", name, namespace)
         spec = budget["spec"]
-        pods = [p for p in self.api.all("Pod", namespace) if is_active(p) and matches(spec.get("selector"), p["metadata"].get("labels"))]
+        pods = [
+            pod for pod in self.api.all("Pod", namespace)
+            if is_active(pod) and matches(spec.get("selector"), pod["metadata"].get("labels"))
+        ]  # fmt: skip
         total, healthy = len(pods), sum(is_pod_ready(pod) for pod in pods)
 
         def share(value: int | str) -> int:
             return value if isinstance(value, int) else math.ceil(int(value.rstrip("%")) * total / 100)
 
-        needed = share(spec["minAvailable"]) if "minAvailable" in spec else max(0, total - share(spec.get("maxUnavailable", 1)))
+        needed = max(0, total - share(spec.get("maxUnavailable", 1)))
+        if "minAvailable" in spec:
+            needed = share(spec["minAvailable"])
         allowed = max(0, healthy - needed) if total else 0
         reason = "SufficientPods" if allowed else "InsufficientPods"
-        old = next(iter(budget.get("status", {}).get("conditions") or []), {})
+        old = condition(budget.get("status", {}), "DisruptionAllowed")
+        generation = budget["metadata"].get("generation", 1)
         word = "True" if allowed else "False"
         since = old["lastTransitionTime"] if old.get("status") == word else stamp(self.api.clock())
         status = {
             "disruptionsAllowed": allowed, "currentHealthy": healthy, "desiredHealthy": needed, "expectedPods": total,
-            "observedGeneration": budget["metadata"].get("generation", 1),
+            "observedGeneration": generation,
             "conditions": [{"type": "DisruptionAllowed", "status": word, "reason": reason, "message": "",
-                            "observedGeneration": budget["metadata"].get("generation", 1), "lastTransitionTime": since}],
+                            "observedGeneration": generation, "lastTransitionTime": since}],
         }  # fmt: skip
         if status != budget.get("status"):
             self.api.update("PodDisruptionBudget", {**budget, "status": status}, subresource="status")

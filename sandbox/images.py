@@ -7,7 +7,8 @@ import re
 DEFAULT_REGISTRY = "registry.example"  # what a reference without a host is resolved against
 _NAME = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _HOST = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*(?::[0-9]+)?"
-_REFERENCE = re.compile(rf"(?:{_HOST}/)?{_NAME}(?:/{_NAME})*(?::[\w][\w.-]{{0,127}})?(?:@[a-z0-9+._-]+:[0-9a-fA-F]{{32,}})?")
+_TAG, _DIGEST = r":\w[\w.-]{0,127}", r"@[a-z0-9+._-]+:[0-9a-fA-F]{32,}"
+_REFERENCE = re.compile(rf"(?:{_HOST}/)?{_NAME}(?:/{_NAME})*(?:{_TAG})?(?:{_DIGEST})?")
 
 
 def _split(reference: str) -> tuple[str, str]:

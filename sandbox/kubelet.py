@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,8 @@ class Kubelet:
             how = how if "pull" in how else f"waiting to start: {how}"
             raise bad_request(f'container "{one.name}" in pod "{name}" is {how}')
         since = self.api.clock() - since_seconds if since_seconds else None
-        async for chunk in logs.read(log, follow=follow, tail=tail, since=since, timestamps=timestamps, limit=limit_bytes):
+        chosen = logs.Choice(follow, tail, since, timestamps, limit_bytes)
+        async for chunk in logs.read(log, chosen):
             yield chunk
 
 
@@ -157,7 +158,7 @@ class Worker:
     # --- the life -----------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        life = asyncio.create_task(self._guard(self._live()))
+        life = asyncio.create_task(self._guard(self._live))
         try:
             await self.deleted.wait()
             self.write()
@@ -179,9 +180,9 @@ class Worker:
             self.kubelet.block.free(self.address)
             shutil.rmtree(self.directory, ignore_errors=True)
 
-    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guard(self, work: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
         try:
-            await work
+            await work(*arguments)
         except Exception:
             traceback.print_exc(file=sys.stderr)
 
@@ -237,14 +238,14 @@ class Worker:
         if delay:
             meta = self.pod["metadata"]
             pod = f"{meta['name']}_{meta['namespace']}({meta['uid']})"
-            text = f"Back-off restarting failed container {container.name} in pod {pod}"
-            self.event(container, "Warning", "BackOff", text)
+            event = f"Back-off restarting failed container {container.name} in pod {pod}"
+            self.event(container, "Warning", "BackOff", event)
             await asyncio.sleep(1)
             if "terminated" in container.state:
                 container.last = container.state
             text = f"back-off {_go_duration(delay)} restarting failed container={container.name} pod={pod}"
             container.state = {"waiting": {"reason": "CrashLoopBackOff", "message": text}}
-            self.event(container, "Warning", "BackOff", f"Back-off restarting failed container {container.name} in pod {pod}")
+            self.event(container, "Warning", "BackOff", event)
             self.write()
             await asyncio.sleep(max(0.0, now + delay - self.api.clock()))
         container.backoff.started(self.api.clock())
@@ -277,7 +278,8 @@ class Worker:
         attempt = 0
         while True:
             if problem := images.problem(reference):
-                text = f'Failed to apply default image tag "{reference}": couldn\'t parse image name "{reference}": {problem}'
+                quoted = f'"{reference}"'
+                text = f"Failed to apply default image tag {quoted}: couldn't parse image name {quoted}: {problem}"
                 self.event(container, "Warning", "InspectFailed", text)
                 self.event(container, "Warning", "Failed", "Error: InvalidImageName")
                 await self._wait(container, "InvalidImageName", text, _RESYNC if attempt else 0.5)
@@ -323,10 +325,10 @@ class Worker:
             )  # fmt: skip
         except volumes.ConfigError as error:
             self.event(container, "Warning", "Failed", f"Error: {error}")
-            await self._wait(container, "CreateContainerConfigError", str(error), _RESYNC if container.pull_backoff else 1)
-            container.pull_backoff = container.pull_backoff or 1  # only the first look again comes soon
+            delay, container.recheck = container.recheck, _RESYNC  # only the first look again comes soon
+            await self._wait(container, "CreateContainerConfigError", str(error), delay)
             return False
-        container.pull_backoff = 0.0
+        container.recheck = 1.0
         if container.startup_passed.is_set():
             container.startup_passed = asyncio.Event()
         container.restarts = attempt
@@ -335,7 +337,9 @@ class Worker:
         given = [volumes.substitute(text, env) for text in container.spec.get("command") or []]
         args = [volumes.substitute(text, env) for text in container.spec.get("args") or []]
         command = given or [expand(text, self.address) for text in image.command]
-        argv = [paths.real(text) for text in command + (args or ([] if given else [expand(t, self.address) for t in image.args]))]
+        if not (given or args):
+            args = [expand(text, self.address) for text in image.args]
+        argv = [paths.real(text) for text in command + args]
         env = {name: paths.real(value) for name, value in env.items()}
         workdir = Path(paths.real(container.spec.get("workingDir") or ""))
         if not workdir.is_absolute() or not workdir.is_dir():  # a directory of the image
@@ -366,9 +370,9 @@ class Worker:
         self.write()
         for kind in _PROBES:
             if f"{kind}Probe" in container.spec and not container.is_init:
-                asyncio.create_task(self._guard(self._probe(container, kind)))  # noqa: RUF006 - ends with the container
+                asyncio.create_task(self._guard(self._probe, container, kind))  # noqa: RUF006 - ends with the container
         if hook := container.spec.get("lifecycle", {}).get("postStart"):
-            asyncio.create_task(self._guard(self._hook(container, hook)))  # noqa: RUF006
+            asyncio.create_task(self._guard(self._hook, container, hook))  # noqa: RUF006
         return True
 
     def _check_user(self, spec: Obj) -> None:
@@ -385,7 +389,8 @@ class Worker:
         argv = [paths.real(text) for text in action.get("exec", {}).get("command") or []]
         if argv and argv[0] in ("python", "python3"):
             argv[0] = sys.executable
-        return await probes.run(action, container.spec, self.address, argv, probes.Command(container.env, container.workdir))
+        command = probes.Command(container.env, container.workdir)
+        return await probes.run(action, container.spec, self.address, argv, command)
 
     async def _probe(self, container: Container, kind: str) -> None:
         probe, ended = container.spec[f"{kind}Probe"], container.ended
@@ -403,12 +408,14 @@ class Worker:
             else:
                 good, bad = good + 1, 0
             if kind == "readiness":
-                ready = good >= probe.get("successThreshold", 1) or (container.ready and bad < probe.get("failureThreshold", 3))
+                still = container.ready and bad < probe.get("failureThreshold", 3)
+                ready = still or good >= probe.get("successThreshold", 1)
                 if ready != container.ready:
                     container.ready = ready
                     self.write()
             elif bad >= probe.get("failureThreshold", 3):
-                grace = probe.get("terminationGracePeriodSeconds", self.pod["spec"].get("terminationGracePeriodSeconds", 30))
+                grace = self.pod["spec"].get("terminationGracePeriodSeconds", 30)
+                grace = probe.get("terminationGracePeriodSeconds", grace)
                 await self._stop(container, grace, f"Container {container.name} failed {kind} probe, will be restarted")
                 return
             elif kind == "startup" and good:
@@ -454,5 +461,3 @@ class Worker:
 def _go_duration(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"
-
-

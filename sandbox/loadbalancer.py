@@ -120,12 +120,15 @@ class Services(Controller):
             await proxy.open()
         except OSError as error:
             if is_balancer:
-                why = "permission denied" if error.errno in (errno.EACCES, errno.EPERM) else error.strerror or str(error)
-                hint = "; a port below 1024 needs a privilege: set the Service's port to 8080" if proxy.port < 1024 else ""
+                why = (
+                    "permission denied" if error.errno in (errno.EACCES, errno.EPERM) else error.strerror or str(error)
+                )
                 text = (
                     "Error syncing load balancer: failed to ensure load balancer:"
-                    f" listen tcp {proxy.address}:{proxy.port}: bind: {why}{hint}"
+                    f" listen tcp {proxy.address}:{proxy.port}: bind: {why}"
                 )
+                if proxy.port < 1024:
+                    text += "; a port below 1024 needs a privilege: set the Service's port to 8080"
                 self.recorder.event(service, "Warning", "SyncLoadBalancerFailed", text)
             return
         if self._proxies.get(key, {}).get((proxy.address, proxy.port)) is not proxy:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from sandbox.controller import seconds
 
@@ -55,11 +56,19 @@ class Log:
         await self._changed.wait()
 
 
-async def read(
-    log: Log, *, follow: bool, tail: int | None, since: float | None, timestamps: bool, limit: int | None
-) -> AsyncIterator[bytes]:
-    """The lines from the `tail`-last on and not older than `since` (epoch seconds), up to `limit` bytes."""
-    position, left = 0, limit
+class Choice(NamedTuple):
+    """Which lines: from the `tail`-last on, not older than `since` (epoch seconds), up to `limit` bytes."""
+
+    follow: bool
+    tail: int | None
+    since: float | None
+    timestamps: bool
+    limit: int | None
+
+
+async def read(log: Log, choice: Choice) -> AsyncIterator[bytes]:
+    follow, tail, since, timestamps, left = choice
+    position = 0
     with log.path.open("rb") as file:
         first = True
         while True:

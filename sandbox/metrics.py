@@ -49,7 +49,8 @@ class Meter:
                 continue
             cpu, then = self._before.get(pid, (0.0, 0.0))
             if then:
-                usage[pid] = (max(0.0, found[pid].cpu - cpu) / (now - then), found[pid].memory, self._api.clock(), now - then)
+                cores = max(0.0, found[pid].cpu - cpu) / (now - then)
+                usage[pid] = (cores, found[pid].memory, self._api.clock(), now - then)
         self._before = {pid: (found[pid].cpu, now) for pid in running if pid in found}
         self._usage = usage
 

@@ -10,7 +10,7 @@ from sandbox.containers import Container
 from sandbox.controller import Obj, condition
 
 
-def _one(container: Container, pod: Obj) -> Obj:
+def _one(container: Container) -> Obj:
     spec = container.spec
     image = spec["image"] if images.problem(spec["image"]) else images.full(spec["image"])
     status: Obj = {
@@ -95,7 +95,7 @@ def build(
         status |= {"podIP": pod_ip, "podIPs": [{"ip": pod_ip}]}
     status["startTime"] = old.get("startTime", now)
     if init:
-        status["initContainerStatuses"] = [_one(c, pod) for c in init]
-    status["containerStatuses"] = [_one(c, pod) for c in main]
+        status["initContainerStatuses"] = [_one(c) for c in init]
+    status["containerStatuses"] = [_one(c) for c in main]
     status["qosClass"] = old.get("qosClass", "BestEffort")
     return status

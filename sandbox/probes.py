@@ -104,7 +104,8 @@ async def execute(argv: list[str], command: Command, timeout: float) -> str | No
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     except OSError:
-        return f'OCI runtime exec failed: exec failed: unable to start container process: exec: "{argv[0]}": executable file not found in $PATH'
+        why = f'exec: "{argv[0]}": executable file not found in $PATH'
+        return f"OCI runtime exec failed: exec failed: unable to start container process: {why}"
     try:
         async with asyncio.timeout(timeout):
             output, _ = await process.communicate()

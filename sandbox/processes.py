@@ -37,13 +37,13 @@ def _stat(pid: int) -> list[str] | None:
 
 
 def started(pid: int) -> str | None:
-    """When the process started, in ticks since boot: with the pid it names one process for good; None for a dead one."""
+    """When the process started, in ticks since boot: with the pid it names one process. None for a dead one."""
     stat = _stat(pid)
     return stat[19] if stat and stat[0] != "Z" else None
 
 
 def _pids() -> Iterator[int]:
-    return (int(name) for name in os.listdir("/proc") if name.isdigit())
+    return (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
 
 
 def usage() -> dict[int, Usage]:

@@ -89,7 +89,7 @@ class ReplicaSets(Controller):
 
     def _create(self, rs: Obj, missing: int) -> ApiStatus | None:
         """Create pods in batches that double as they succeed; the first refusal ends it."""
-        template = rs["spec"]["template"]
+        template, namespace = rs["spec"]["template"], rs["metadata"]["namespace"]
         meta = {
             **{key: template["metadata"][key] for key in ("labels", "annotations") if template["metadata"].get(key)},
             "generateName": f"{rs['metadata']['name']}-",
@@ -99,7 +99,7 @@ class ReplicaSets(Controller):
         while missing > 0 and refusal is None:
             for _ in range(min(batch, missing)):
                 try:
-                    pod = self.api.create("Pod", {"metadata": meta, "spec": template["spec"]}, rs["metadata"]["namespace"])
+                    pod = self.api.create("Pod", {"metadata": meta, "spec": template["spec"]}, namespace)
                 except ApiStatus as error:
                     causes = (error.details or {}).get("causes") or [{}]
                     if causes[0].get("reason") == "NamespaceTerminating":

@@ -39,8 +39,8 @@ def objections(pod: Obj, node: Obj, pods: Iterable[Obj]) -> tuple[list[str], boo
     spec = node.get("spec") or {}
     if spec.get("unschedulable"):
         return ["node(s) were unschedulable"], False
-    taints = [t for t in spec.get("taints") or [] if t["effect"] != "PreferNoSchedule" and not _tolerates(pod, t)]
-    if taints:
+    hard = [t for t in spec.get("taints") or [] if t["effect"] != "PreferNoSchedule"]
+    if not all(_tolerates(pod, taint) for taint in hard):
         return ["node(s) had untolerated taint(s)"], False
     labels = node["metadata"].get("labels") or {}
     if not (pod["spec"].get("nodeSelector") or {}).items() <= labels.items():
@@ -80,7 +80,8 @@ class Scheduler(Controller):
             return None
         tally: dict[str, int] = {}
         unhelpful, nodes = 0, self.api.all("Node")
-        bound = [p for p in self.api.all("Pod") if p["spec"].get("nodeName") and p["status"].get("phase") not in FINISHED]
+        bound = [p for p in self.api.all("Pod") if p["spec"].get("nodeName")]
+        bound = [p for p in bound if p["status"].get("phase") not in FINISHED]
         fits: list[tuple[int, str]] = []
         for node in nodes:
             node_name = node["metadata"]["name"]
@@ -126,8 +127,8 @@ class Scheduler(Controller):
             self._condition(pod, {"status": "False", "reason": "Unschedulable", "message": text})
 
     def _condition(self, pod: Obj, values: Obj) -> None:
-        entry = {"type": "PodScheduled", "observedGeneration": pod["metadata"].get("generation", 1), "lastProbeTime": None,
-                 "lastTransitionTime": stamp(self.api.clock()), **values}  # fmt: skip
+        entry = {"type": "PodScheduled", "observedGeneration": pod["metadata"].get("generation", 1),
+                 "lastProbeTime": None, "lastTransitionTime": stamp(self.api.clock()), **values}  # fmt: skip
         namespace, name = key_of(pod)
         status = {"status": {"conditions": [entry]}}
         self.api.patch("Pod", name, namespace, status, subresource="status", manager="kube-scheduler")

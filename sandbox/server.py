@@ -70,27 +70,26 @@ def add_nodes(api: Api, config: Config, address: str) -> None:
         name = row["name"]
         room = {key: str(value) for key, value in row.items() if key != "name"}
         now = stamp(api.clock())
-        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status",
-                 "lastHeartbeatTime": now, "lastTransitionTime": now}  # fmt: skip
-        info = {"machineID": "", "systemUUID": "", "bootID": "", "kernelVersion": os.uname().release, "osImage": "Linux",
-                "containerRuntimeVersion": "processes://1", "kubeletVersion": "v1.36.2", "kubeProxyVersion": "",
-                "operatingSystem": "linux", "architecture": os.uname().machine}  # fmt: skip
+        ready = {"type": "Ready", "status": "True", "lastHeartbeatTime": now, "lastTransitionTime": now,
+                 "reason": "KubeletReady", "message": "kubelet is posting ready status"}  # fmt: skip
+        info = dict.fromkeys(("machineID", "systemUUID", "bootID", "kubeProxyVersion"), "")
+        info |= {"kernelVersion": os.uname().release, "osImage": "Linux", "containerRuntimeVersion": "processes://1",
+                 "kubeletVersion": "v1.36.2", "operatingSystem": "linux", "architecture": os.uname().machine}  # fmt: skip
         labels = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "topology.kubernetes.io/zone": "sandbox"}
         node = {
             "metadata": {"name": name, "labels": labels},
+            "spec": {},
             "status": {"capacity": room, "allocatable": room, "conditions": [ready], "nodeInfo": info,
-                       "addresses": [{"type": "InternalIP", "address": address}, {"type": "Hostname", "address": name}]},
+                       "addresses": [{"type": "InternalIP", "address": address}]},
         }  # fmt: skip
         api.create("Node", node, manager="kubelet")
 
 
-def google_side(url: str, ca_pem: str, token: str) -> App | None:
-    """Google's APIs under /google/ (and where their clients insist on the root), if that package is here."""
+def google_side(kubernetes: App, url: str, ca_pem: str) -> Any:
+    """Google's side of the cluster, if that package is here; else None."""
     if importlib.util.find_spec("sandbox.google") is None:
         return None
-    module = importlib.import_module("sandbox.google")
-    app: App = module.make_asgi(module.State(url=f"{url}/google", endpoint=url.removeprefix("https://"), ca=ca_pem.encode()))
-    return app
+    return importlib.import_module("sandbox.google").Google(kubernetes, url, ca_pem)
 
 
 class Server:
@@ -106,7 +105,7 @@ class Server:
         self._google: App | None = None
 
     async def run(self) -> None:
-        watchdog = subprocess.Popen(  # noqa: S603, ASYNC220 - our own file; it takes no time to start
+        watchdog = subprocess.Popen(  # noqa: S603 - our own file; it takes no time to start
             [sys.executable, "-S", "-E", processes.__file__, self._mark], stdin=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         try:
@@ -127,8 +126,10 @@ class Server:
         kubelet = Kubelet(api, self._config, block, self._state / "pods", self._mark, self._port)
         api.runtime = kubelet
         autoscaler = Autoscaler(api, kubelet.meter, self._config.autoscaler_seconds)
-        self._google = google_side(url, ca_pem, self._token)
-        app = self._counting(make_asgi(api, admin_token=self._token, audit_path=self._state / "audit.jsonl"))
+        kubernetes = make_asgi(api, admin_token=self._token, audit_path=self._state / "audit.jsonl")
+        google = google_side(kubernetes, url, ca_pem)
+        self._google = google and google.app
+        app = self._counting(kubernetes)
         server = uvicorn.Server(
             uvicorn.Config(
                 app, loop="asyncio", lifespan="off", log_config=None, access_log=False, timeout_keep_alive=75,
@@ -138,6 +139,9 @@ class Server:
         parts = (Scheduler(api), ReplicaSets(api), Deployments(api), Endpoints(api), Budgets(api), Services(api, block))
         tasks = [asyncio.create_task(part.run()) for part in (*parts, kubelet, kubelet.meter, autoscaler)]
         tasks += [asyncio.create_task(self._announce(server, url, ca_pem)), asyncio.create_task(self._expire(server))]
+        if google:
+            google.write(self._state / "google")
+            tasks.append(asyncio.create_task(google.serve()))
         try:
             await server.serve(sockets=[self._socket])
         finally:
@@ -151,8 +155,6 @@ class Server:
             path: str = scope.get("path", "")
             if self._google and path.startswith("/google/"):
                 scope = {**scope, "path": path.removeprefix("/google"), "root_path": ""}
-                await self._google(scope, receive, send)
-            elif self._google and path.startswith(("/computeMetadata/", "/v2/")):
                 await self._google(scope, receive, send)
             else:
                 await kubernetes(scope, receive, send)
@@ -169,10 +171,10 @@ class Server:
 
     async def _expire(self, server: uvicorn.Server) -> None:
         while not server.should_exit:
-            await asyncio.sleep(min(10.0, self._config.idle_seconds, self._config.lifetime_seconds))
+            idle, life = self._config.idle_seconds, self._config.lifetime_seconds
+            await asyncio.sleep(min(10.0, idle, life))
             now = time.monotonic()
-            if now - self._last_request > self._config.idle_seconds or now - self._started > self._config.lifetime_seconds:
-                server.should_exit = True
+            server.should_exit |= now - self._last_request > idle or now - self._started > life
 
 
 def main(state: Path, config: Config, port: int) -> None:

@@ -66,7 +66,8 @@ def environment(
     """The container's variables over those of its image; ConfigError when something that it needs is missing."""
     env, namespace = dict(base), pod["metadata"]["namespace"]
     for source in container.get("envFrom") or []:
-        kind, ref = ("ConfigMap", source["configMapRef"]) if "configMapRef" in source else ("Secret", source["secretRef"])
+        kind = "ConfigMap" if "configMapRef" in source else "Secret"
+        ref = source["configMapRef" if kind == "ConfigMap" else "secretRef"]
         data = data_of(api, kind, ref["name"], namespace)
         if data is None and not ref.get("optional"):
             raise ConfigError(f'{kind.lower()} "{ref["name"]}" not found')
@@ -94,6 +95,7 @@ def environment(
 
 def substitute(text: str, env: Mapping[str, str]) -> str:
     """$(NAME) becomes the variable's value, $$(NAME) the text $(NAME); what is unknown stays."""
+
     def one(match: re.Match[str]) -> str:
         return match[0][1:] if match[0].startswith("$$") else env.get(match[1], match[0])
 
@@ -116,8 +118,10 @@ def _keys(api: Api, kind: str, source: Obj, name: str, namespace: str, volume: s
         if item["key"] in data:
             _write(directory, item["path"], data[item["key"]])
         elif not source.get("optional"):
-            text = f"{kind.lower()} references non-existent config key: {item['key']}".replace("secret references non-existent config", "references non-existent secret")
-            raise MountError(f'MountVolume.SetUp failed for volume "{volume}" : {text}')
+            noun = (
+                "configmap references non-existent config" if kind == "ConfigMap" else "references non-existent secret"
+            )
+            raise MountError(f'MountVolume.SetUp failed for volume "{volume}" : {noun} key: {item["key"]}')
 
 
 def mount(api: Api, pod: Obj, directory: Path, pod_ip: str, host_ip: str) -> dict[str, Path]:
