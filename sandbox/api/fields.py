@@ -7,10 +7,13 @@ A set is a Python set of paths; a path is a tuple of elements in the form that F
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sandbox.api import schema
 from sandbox.api.schema import Json, Node
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Path = tuple[str, ...]
 Set = set[Path]
@@ -143,6 +146,38 @@ def _merge_list(node: Node, live: list[Json], config: list[Json]) -> list[Json]:
     return out
 
 
+def problems(node: Node, value: Json, at: Path = ()) -> Iterator[str]:
+    """What keeps an applied configuration from being read, in the words of the server's merge library."""
+    where = spell(at)
+    if value is None or not node.get("type"):
+        return
+    wanted = schema.json_type(node)
+    if wanted == "object" and isinstance(value, dict):
+        for key, field in value.items():
+            inner = schema.child(node, key)
+            if inner is None:
+                yield f"{where}.{key}: field not declared in schema"
+            else:
+                yield from problems(inner, field, (*at, f"f:{key}"))
+    elif wanted == "array" and isinstance(value, list):
+        seen: list[str] = []
+        for index, item in enumerate(value):
+            part = f"i:{index}" if schema.is_atomic(node) else element(node, item)
+            if part in seen:
+                yield f"{where}: duplicate entries for key {spell((part,))}"
+            seen.append(part)
+            yield from problems(schema.items(node), item, (*at, part))
+    elif wanted in ("object", "array"):
+        yield f"{where}: expected {'map' if wanted == 'object' else 'list'}, got &{{{value}}}"
+    elif wanted == "string" and not isinstance(value, str):
+        yield f"{where}: expected string, got &value.valueUnstructured{{Value:{dumps(value)}}}"
+    elif wanted == "boolean" and not isinstance(value, bool):
+        yield f"{where}: expected boolean, got &{{{value}}}"
+    elif wanted in ("integer", "number") and (isinstance(value, bool) or not isinstance(value, int | float)):
+        noun = {str: "string", bool: "bool", list: "[]interface {}"}.get(type(value), "map[string]interface {}")
+        yield f"{where}: expected numeric (int or float), got {noun}"
+
+
 Tree = dict[str, Any]
 
 
@@ -254,6 +289,8 @@ def spell(path: Path) -> str:
         elif part.startswith("k:"):
             pairs = json.loads(part[2:]).items()
             text += "[" + ",".join(f"{key}={dumps(value)}" for key, value in pairs) + "]"
+        elif part.startswith("i:"):
+            text += f"[{part[2:]}]"
         else:
             text += f"[={part[2:]}]"
     return text

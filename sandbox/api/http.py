@@ -89,7 +89,7 @@ class Server:
         self.access = access.Access(api, admin_token)
         self._audit = audit_path
         self._faults: list[Fault] = []
-        self._streams: set[asyncio.Event] = set()
+        self._streams: set[asyncio.Queue[Change | None]] = set()
         self._http: Any = None
         access.bootstrap(api)
 
@@ -326,8 +326,9 @@ class Server:
     # --- watches ------------------------------------------------------------------------------------------------------
 
     def drop_watches(self) -> None:
-        for stop in self._streams:
-            stop.set()
+        """Cut the connection under every open watch."""
+        for queue in self._streams:
+            queue.put_nowait(None)
 
     def _watch(self, request: Request, kind: Kind, stored: Kind, namespace: str | None, name: str) -> Response:
         query = dict(request.query_params)
@@ -354,8 +355,7 @@ class Server:
         test: Callable[[Mapping[str, Any]], bool],
         shape: Callable[[Obj], Obj],
     ) -> AsyncIterator[bytes]:
-        queue: asyncio.Queue[Change] = asyncio.Queue()
-        stop = asyncio.Event()
+        queue: asyncio.Queue[Change | None] = asyncio.Queue()
 
         def hear(change: Change) -> None:
             if change.kind == kind.kind and (not namespace or change.object["metadata"].get("namespace") == namespace):
@@ -376,30 +376,26 @@ class Server:
                 if change.version > since:
                     hear(change)
         self.api.listeners.append(hear)
-        self._streams.add(stop)
+        self._streams.add(queue)
         loop = asyncio.get_running_loop()
         end = loop.time() + float(query.get("timeoutSeconds") or 1800)
         bookmarks = query.get("allowWatchBookmarks") in ("1", "true")
-        stopped = asyncio.ensure_future(stop.wait())
         try:
             if initial and query.get("sendInitialEvents") == "true":
                 yield self._bookmark(kind, {"k8s.io/initial-events-end": "true"})
             while (left := end - loop.time()) > 0:
-                heard = asyncio.ensure_future(queue.get())
-                wait = min(left, _BOOKMARK_SECONDS)
-                await asyncio.wait((heard, stopped), timeout=wait, return_when=asyncio.FIRST_COMPLETED)
-                if stopped.done():
-                    heard.cancel()
-                    raise ConnectionAbortedError
-                if not heard.done():
-                    heard.cancel()
+                try:
+                    heard = await asyncio.wait_for(queue.get(), min(left, _BOOKMARK_SECONDS))
+                except TimeoutError:
                     if bookmarks:
                         yield self._bookmark(kind, {})
-                elif type_ := _seen(heard.result(), test):
-                    yield _line(type_, shape(heard.result().object))
+                    continue
+                if heard is None:
+                    raise ConnectionAbortedError
+                if type_ := _seen(heard, test):
+                    yield _line(type_, shape(heard.object))
         finally:
-            stopped.cancel()
-            self._streams.discard(stop)
+            self._streams.discard(queue)
             self.api.listeners.remove(hear)
 
     def _bookmark(self, kind: Kind, annotations: Obj) -> bytes:

@@ -348,9 +348,10 @@ class Api:
         if meta.get("managedFields"):
             raise errors.bad_request("metadata.managedFields must be nil")
         live = self.find(kind.kind, name, namespace)
-        if problem := patches.untyped(kind, config):
+        if problems := list(fields.problems(schema.of(kind), config)):
             where = f"{namespace}/{name}" if namespace else name
-            text = f"failed to create typed patch object ({where}; {kind.api_version}, Kind={kind.kind}): {problem}"
+            told = problems[0] if len(problems) == 1 else "\n  ".join(["errors:", *problems])
+            text = f"failed to create typed patch object ({where}; {kind.api_version}, Kind={kind.kind}): {told}"
             raise ApiStatus(500, "", text)
         if live is None and kind.namespaced:
             self._in_namespace(meta, namespace)
@@ -388,7 +389,8 @@ class Api:
         elif kind.has_status:
             obj["status"] = live.get("status", {})
         if subresource != "status" and kind.kind == "Service":
-            _keep_allocated(obj, live)
+            obj = fields.copy(obj)
+            _keep_allocated(obj["spec"], live["spec"])
         obj = fields.copy(obj)
         rules.default(kind.kind, obj)
         if not applied:
@@ -746,19 +748,25 @@ def _read_token(token: str) -> tuple[int, str]:
         ) from None
 
 
-def _keep_allocated(obj: Obj, live: Obj) -> None:
-    """An update that leaves out what the server allocated keeps it."""
-    spec, old = obj["spec"], live["spec"]
-    if spec.get("type", "ClusterIP") == "ExternalName" or old["type"] == "ExternalName":
+def _keep_allocated(spec: Obj, old: Obj) -> None:
+    """An update that leaves out what the server allocated keeps it; what the new type cannot have goes."""
+    type_ = spec.get("type", "ClusterIP")
+    if type_ == "ExternalName" or old["type"] == "ExternalName":
         return
     for key in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
         if key in old:
             spec.setdefault(key, old[key])
-    if spec.get("type") in ("NodePort", "LoadBalancer"):
-        ports = {(p["port"], p.get("protocol", "TCP")): p.get("nodePort") for p in old.get("ports") or []}
-        for port in spec.get("ports") or []:
-            if found := ports.get((port.get("port"), port.get("protocol", "TCP"))):
-                port.setdefault("nodePort", found)
+    before = {(p["port"], p["protocol"]): p.get("nodePort") for p in old.get("ports") or []}
+    for port in spec.get("ports") or []:
+        number = before.get((port.get("port"), port.get("protocol", "TCP")))
+        if type_ in ("NodePort", "LoadBalancer") and number:
+            port.setdefault("nodePort", number)
+        elif type_ == "ClusterIP" and port.get("nodePort") == number:
+            port.pop("nodePort", None)
+    if type_ != "LoadBalancer":
+        spec.pop("allocateLoadBalancerNodePorts", None)
+    if type_ == "ClusterIP" and spec.get("externalTrafficPolicy") == old.get("externalTrafficPolicy"):
+        spec.pop("externalTrafficPolicy", None)
 
 
 def _remaining(left: Contents, now: str, space: Obj) -> list[Obj]:

@@ -148,13 +148,3 @@ def _clean(value: Json) -> Json:
     if isinstance(value, list):
         return [_clean(item) for item in value]
     return value
-
-
-def untyped(kind: Kind, config: Obj) -> str:
-    """What keeps an applied configuration from being read, in the words of the merge library; '' for nothing."""
-    reader = schema.Decoder()
-    try:
-        reader.decode({**schema.of(kind), "$name": kind.definition}, config)
-    except schema.WrongType as wrong:
-        return str(wrong)
-    return "\n".join(f".{path}: field not declared in schema" for path in reader.unknown)

@@ -140,7 +140,7 @@ class WrongType(Exception):
 
 
 def _go_type(node: Node) -> str:
-    kind = _json_type(node)
+    kind = json_type(node)
     if kind == "integer":
         return str(node.get("format") or "int32")
     if kind == "array":
@@ -155,7 +155,8 @@ def _short(node: Node) -> str:
     return ".".join(name.split(".")[-2:]) if name else ""
 
 
-def _json_type(node: Node) -> str:
+def json_type(node: Node) -> str:
+    """The node's own type, beside null."""
     found = node.get("type", "")
     return found if isinstance(found, str) else next(t for t in found if t != "null")
 
@@ -181,7 +182,7 @@ class Decoder:
             return str(value)
         if name == _INT_OR_STRING or not node.get("type"):
             return value
-        wanted = _json_type(node)
+        wanted = json_type(node)
         if wanted == "object":
             return self._object(node, value, path, struct)
         if wanted == "array":
@@ -223,7 +224,7 @@ class Decoder:
 def _left_out(node: Node, key: str, value: Json) -> bool:
     """Whether Go's omitempty keeps this zero value out of the object."""
     if value == "":
-        return _json_type(node) == "string" if node.get("type") else False
+        return json_type(node) == "string" if node.get("type") else False
     if value is False or (value == 0 and isinstance(value, int)):
         return key in _DROPPED_WHEN_ZERO
     if value == []:
