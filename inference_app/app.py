@@ -9,27 +9,23 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from itertools import count
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
-from fastapi.staticfiles import StaticFiles
+from fastapi import FastAPI
 
-from . import parse, schemas
+from . import parse
 from .errors import RequestError
 from .gate import Gate
 from .logs import log, trace_fields
-from .metrics import CONTENT_TYPE_LATEST, Metrics
-from .protocols import Infer, Predict, Protocol, check_name, describe
+from .metrics import Metrics
+from .protocols import Infer, Predict, Protocol
+from .routes import add_routes
 from .settings import Settings
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-STATIC = Path(__file__).parent / "static"
 
 
 class App(FastAPI):
@@ -139,6 +135,21 @@ class App(FastAPI):
         else:
             log.debug("a request was answered", extra={"fields": fields})
 
+    def openapi(self) -> dict[str, Any]:
+        """The document; once there is a model, with its number of features and a request that it answers."""
+        document = super().openapi()
+        if model := self.gate.model:
+            shapes = document["components"]["schemas"]
+            features = shapes["PredictRequest"]["properties"]["features"]
+            features["maxItems"] = self.gate.settings.max_rows
+            features["items"] |= {"minItems": model.width, "maxItems": model.width}
+            example = model.pairs[0]["request"]
+            shapes["PredictRequest"]["examples"] = [example]
+            rows = example["features"]
+            tensor = {"name": "features", "shape": [len(rows), model.width], "datatype": "FP64", "data": rows}
+            shapes["InferRequest"]["examples"] = [{"inputs": [tensor]}]
+        return document
+
     def prepare(self, settings: Settings) -> None:
         """State that requests share."""
         self.gate = Gate(settings, Metrics())
@@ -168,128 +179,5 @@ def create_app(settings: Settings) -> App:
         redoc_url=None,
     )
     app.prepare(settings)
-    _add_routes(app)
+    add_routes(app, app.gate)
     return app
-
-
-def _add_routes(app: App) -> None:
-    gate = app.gate
-    refusals: dict[int | str, dict[str, Any]] = {code: {"model": schemas.Refusal} for code in (413, 415, 422, 503)}
-    v2_refusals: dict[int | str, dict[str, Any]] = {
-        code: {"model": schemas.InferError} for code in (404, 413, 415, 422, 503)
-    }
-    not_ready: dict[int | str, dict[str, Any]] = {503: {"model": schemas.State}}
-
-    @app.post(Predict.path, response_model=schemas.PredictResponse, responses=refusals, tags=["predict"])
-    async def predict(_: schemas.PredictRequest) -> None:
-        """Predict the class or the value of each row."""
-        raise AssertionError("answered before routing")
-
-    @app.get("/health", response_model=schemas.State, response_model_exclude_none=True, tags=["state"])
-    async def health() -> Response:
-        """The process lives."""
-        return JSONResponse({"status": "ok"})
-
-    @app.get(
-        "/ready",
-        response_model=schemas.State,
-        response_model_exclude_none=True,
-        responses=not_ready,
-        tags=["state"],
-    )
-    async def ready() -> Response:
-        """The model is loaded and proven, and the server isn't stopping."""
-        if reason := gate.not_ready:
-            return JSONResponse({"status": "not ready", "reason": reason}, status_code=503)
-        return JSONResponse({"status": "ready"})
-
-    @app.get("/metrics", tags=["state"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-    async def metrics() -> Response:
-        """What Prometheus reads."""
-        gate.metrics.ready = gate.not_ready is None
-        return Response(gate.metrics.text(), media_type=CONTENT_TYPE_LATEST)
-
-    @app.get("/model", response_model=schemas.ModelDescription, responses={503: refusals[503]}, tags=["state"])
-    async def model() -> Response:
-        """The model that is served: its features with the ranges that it has seen, its classes."""
-        served, _ = gate.require()
-        description = {name: getattr(served, name) for name in ("name", "version", "sha256", "estimator", "features")}
-        return JSONResponse({**description, "backend": served.backend.name, "class_names": served.class_names})
-
-    @app.get("/v2", response_model=schemas.InferServer, tags=["Open Inference Protocol"])
-    async def v2_server() -> dict[str, Any]:
-        """The server."""
-        return {"name": "inference_app", "version": app.version, "extensions": []}
-
-    @app.get("/v2/health/live", response_model=schemas.Live, tags=["Open Inference Protocol"])
-    async def v2_live() -> dict[str, bool]:
-        """The process lives."""
-        return {"live": True}
-
-    @app.get(
-        "/v2/health/ready",
-        response_model=schemas.Ready,
-        responses={503: {"model": schemas.Ready}},
-        tags=["Open Inference Protocol"],
-    )
-    async def v2_ready() -> Response:
-        """Predictions are answered."""
-        is_ready = gate.not_ready is None
-        return JSONResponse({"ready": is_ready}, status_code=200 if is_ready else 503)
-
-    for prefix in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
-
-        @app.get(
-            prefix,
-            response_model=schemas.InferModel,
-            responses={code: v2_refusals[code] for code in (404, 503)},
-            tags=["Open Inference Protocol"],
-        )
-        async def v2_model(name: str, version: str | None = None) -> Any:
-            """The model's tensors."""
-            served, _ = gate.require()
-            check_name(served, name, version)
-            return describe(served)
-
-        @app.get(
-            f"{prefix}/ready",
-            response_model=schemas.Ready,
-            responses={code: v2_refusals[code] for code in (404, 503)},
-            tags=["Open Inference Protocol"],
-        )
-        async def v2_model_ready(name: str, version: str | None = None) -> Any:
-            """The model's predictions are answered."""
-            check_name(gate.require()[0], name, version)
-            return await v2_ready()
-
-        @app.post(
-            f"{prefix}/infer",
-            response_model=schemas.InferResponse,
-            responses=v2_refusals,
-            tags=["Open Inference Protocol"],
-        )
-        async def v2_infer(_: schemas.InferRequest, name: str, version: str = "") -> None:  # noqa: ARG001
-            """Predict: one tensor of rows in, the predictions out."""
-            raise AssertionError("answered before routing")
-
-    @app.exception_handler(RequestError)
-    async def refuse(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestError)
-        body = Infer.refuse(error) if request.url.path.startswith("/v2") else Predict.refuse(error)
-        headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
-        return Response(body, error.status, headers, media_type="application/json")
-
-    for path, file in (("/", "index.html"), ("/docs", "docs.html")):
-
-        @app.get(path, include_in_schema=False)
-        async def page(file: str = file) -> Response:
-            return Response(
-                (STATIC / file).read_bytes(),
-                media_type="text/html; charset=utf-8",
-                headers={
-                    "content-security-policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
-                    "x-content-type-options": "nosniff",
-                },
-            )
-
-    app.mount("/static", StaticFiles(directory=STATIC))

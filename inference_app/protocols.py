@@ -57,8 +57,6 @@ class Infer:
         check_name(model, *match.groups())
         request = parse.validate(InferRequest, parse.load(body, InferRequest))
         tensor = request.inputs[0]
-        if tensor.name != "features":
-            raise _wrong("name", f"the input is named {tensor.name!r}, the model's is 'features'")
         rows, width = tensor.shape
         if width != model.width:
             raise _wrong("shape", f"{width} numbers a row, the model takes {model.width}")

@@ -85,7 +85,7 @@ class InferInput(BaseModel):
     """An input tensor of the Open Inference Protocol, its data flat or nested."""
 
     model_config = Exact
-    name: str
+    name: Literal["features"]
     shape: Annotated[list[Annotated[int, Field(strict=True, ge=1)]], Field(min_length=2, max_length=2)]
     datatype: DataType
     parameters: dict[str, Any] | None = None
@@ -96,7 +96,7 @@ class InferWanted(BaseModel):
     """An output tensor that the client wants."""
 
     model_config = Exact
-    name: str
+    name: Literal["predictions", "class_names", "probabilities"]
     parameters: dict[str, Any] | None = None
 
 
