@@ -528,7 +528,8 @@ class Server:
     async def _misbehave(self, request: Request) -> None:
         now = self.api.clock()
         self._faults = [f for f in self._faults if (f.until is None or now < f.until) and f.count != 0]
-        verb = _VERBS.get(request.method, "")
+        found = route(request.url.path)
+        verb = _verb(request, found) if found and found.plural else ""
         for fault in self._faults:
             if (fault.verbs and verb not in fault.verbs) or not re.search(fault.path, request.url.path):
                 continue

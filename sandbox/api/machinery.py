@@ -774,9 +774,10 @@ def _remaining(left: Contents, now: str, space: Obj) -> list[Obj]:
     counts: dict[str, int] = {}
     holders: dict[str, int] = {}
     for kind, obj in left:
-        counts[kind.resource] = counts.get(kind.resource, 0) + 1
-        for name in _meta(obj).get("finalizers") or []:
-            holders[name] = holders.get(name, 0) + 1
+        name = f"{kind.plural}.{kind.group}"  # with the dot also where the group is empty, as the server writes it
+        counts[name] = counts.get(name, 0) + 1
+        for holder in _meta(obj).get("finalizers") or []:
+            holders[holder] = holders.get(holder, 0) + 1
     content = ", ".join(f"{name} has {count} resource instances" for name, count in sorted(counts.items()))
     finalizers = ", ".join(f"{name} in {count} resource instances" for name, count in sorted(holders.items()))
     rows = (
