@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import reprlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeVar
 
@@ -101,8 +102,13 @@ def validate(schema: type[_Schema], document: Any) -> _Schema:
         raise RequestError.of(
             422,
             [
-                {"type": p["type"], "loc": ["body", *p["loc"]], "msg": p["msg"], "input": _short(p["input"])}
-                for p in problems
+                {
+                    "type": problem["type"],
+                    "loc": ["body", *(part if isinstance(part, int) else _short(part) for part in problem["loc"])],
+                    "msg": problem["msg"],
+                    "input": _short(problem["input"]),
+                }
+                for problem in problems
             ],
         ) from None
 
@@ -126,5 +132,7 @@ def _too_long(max_body_bytes: int) -> RequestError:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    """As much of what a client sent as helps to find it; no depth or length of it can hurt."""
+    text = value if isinstance(value, str) else reprlib.repr(value)
+    text = text.encode("utf-8", "replace").decode()
     return text if len(text) <= 80 else text[:77] + "..."
