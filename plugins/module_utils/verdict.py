@@ -387,7 +387,7 @@ def _refusals(seen: Observation, t: float, deployment: Object, newest: Object) -
         if any(get_at(pod, "metadata", "deletionTimestamp") for pod in pods):
             age = 0.0  # room is about to come
     began = seen.when(seen.began(newest, "ReplicaFailure"), get_at(condition, "lastTransitionTime"))
-    spans = [(max(one.first, cleared), one.last) for one in refused if one.last >= cleared]
+    spans = [(max(one.first, cleared), one.last) for one in refused]
     yield Fact(
         "FailedCreate",
         message,
@@ -489,7 +489,7 @@ def _subject_words(fact: Fact) -> str:
     if fact.text.startswith("TriggeredScaleUp"):
         return f"{name}: a node is being added"
     code = "" if fact.exit_code is None else f", exit code {fact.exit_code}"
-    times = f", {fact.repeats} times" if fact.repeats > 1 else ""
+    times = f", {fact.repeats} times" if fact.container and fact.repeats > 1 else ""
     return f"{name}: {fact.reason}{code}{times}"
 
 

@@ -6,7 +6,7 @@ import pytest
 from ansible_collections.deepmlhub.inference.plugins.module_utils.observation import Observation
 from ansible_collections.deepmlhub.inference.plugins.module_utils.verdict import RULES, judge
 
-from .world import IMAGE, World, condition, ended, running, stamp, template, waiting
+from .world import IMAGE, REVISION, World, condition, ended, running, stamp, template, waiting
 
 
 def outcome(world, t, **more):
@@ -39,6 +39,8 @@ def failed(cause):
         ({"replicas": None}, {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}, ""),
         ({"replicas": None}, {"replicas": 0, "updatedReplicas": 0, "availableReplicas": 0}, "1 more updated pods"),
         ({"replicas": 0}, {"replicas": None, "updatedReplicas": None}, ""),
+        ({}, {"availableReplicas": 2, "observedGeneration": 2}, ""),
+        ({}, {"availableReplicas": 3, "updatedReplicas": 3, "replicas": 3}, ""),
     ],
 )
 def test_done_is_what_kubectl_calls_done(spec, status, progress):
@@ -50,6 +52,12 @@ def test_done_is_what_kubectl_calls_done(spec, status, progress):
     assert verdict["verdict"] == ("progressing" if progress else "done")
     assert verdict["progress"] == (f"{words}, waiting for {progress}" if progress else words)
     assert (verdict["cause"], verdict["summary"], verdict["hint"], verdict["evidence"]) == (None, "", "", {})
+
+
+def test_a_server_that_counts_no_generations_can_be_done():
+    world = World()
+    world.deployment(metadata={"generation": None}, status={"observedGeneration": None, "availableReplicas": 2})
+    assert outcome(world, 0) == DONE
 
 
 def test_without_a_deployment_it_waits_for_one():
@@ -139,10 +147,11 @@ def test_a_deployment_that_is_being_deleted_is_gone():
     assert "is being deleted" in world.judge(1)["evidence"]["message"]
 
 
-def test_a_deployment_that_was_replaced_is_gone():
+@pytest.mark.parametrize("uid", ["another", "zebra"])
+def test_a_deployment_that_was_replaced_is_gone(uid):
     world = World()
     world.deployment()
-    world.deployment(1, uid="another", status={"availableReplicas": 2})
+    world.deployment(1, uid=uid, status={"availableReplicas": 2})
     assert outcome(world, 1) == failed("Gone")
     assert "was replaced by another one" in world.judge(1)["evidence"]["message"]
 
@@ -210,11 +219,12 @@ def test_the_revision_is_not_believed_before_the_controller_has_seen_the_change(
     assert outcome(world, 3) == failed("Paused")
 
 
-def test_without_a_revision_no_replica_set_is_guessed():
+@pytest.mark.parametrize(("wanted", "there"), [({}, {}), ({REVISION: "2"}, {REVISION: "1"}), ({REVISION: "2"}, {})])
+def test_without_an_equal_revision_no_replica_set_is_guessed(wanted, there):
     world = World()
-    world.deployment(metadata={"annotations": {}})
+    world.deployment(metadata={"annotations": wanted})
     old = world.replica_set(version="1")
-    old["metadata"]["annotations"] = {}
+    old["metadata"]["annotations"] = there
     world.tell(0, "replicasets", old)
     world.pod(0, ended(restarts=9), version="1")
     assert outcome(world, 1) == PROGRESSING
@@ -326,7 +336,8 @@ def test_the_words_of_a_failed_pull_come_from_its_event_where_the_status_lacks_t
     """Before 1.31 the status of a pod that backs off does not say why."""
     world = World().running(waiting("ImagePullBackOff", f'Back-off pulling image "{IMAGE}"'))
     assert outcome(world, 1) == PROGRESSING
-    world.event(1, "pod-a", "Failed", f'Failed to pull image "{IMAGE}": manifest unknown', container="api")
+    world.event(0, "pod-a", "Failed", f'Failed to pull image "{IMAGE}": an earlier i/o timeout', container="api")
+    world.event(1, "pod-a", "Failed", f'Failed to pull image "{IMAGE}": manifest unknown', container="api", uid="last")
     verdict = world.judge(1)
     assert (verdict["cause"], verdict["evidence"]["message"]) == (
         "ImagePullBackOff",
@@ -464,11 +475,11 @@ NO_COMMAND = 'exec: "/app/serve": stat /app/serve: no such file or directory'
 @pytest.mark.parametrize("reason", ["CreateContainerError", "RunContainerError"])
 def test_the_second_attempt_to_start_is_proof(reason):
     world = World().running(waiting(reason, NO_COMMAND))
-    world.event(1, "pod-a", "Failed", f"Error: {NO_COMMAND}", container="api")
-    world.event(1, "pod-a", "Pulled", NO_COMMAND, container="api", kind="Normal")
-    assert outcome(world, 1) == PROGRESSING
-    world.event(2, "pod-a", "Failed", f"Error: {NO_COMMAND}", container="api", count=2)
-    assert outcome(world, 2) == failed(reason)
+    world.event(0, "pod-a", "Failed", f"Error: {NO_COMMAND}", container="api")
+    world.event(0, "pod-a", "Pulled", NO_COMMAND, container="api", kind="Normal")
+    assert outcome(world, 0) == PROGRESSING
+    world.event(0, "pod-a", "Failed", f"Error: {NO_COMMAND}", container="api", count=2)
+    assert outcome(world, 0) == failed(reason)
 
 
 @pytest.mark.parametrize("reason", ["CreateContainerError", "RunContainerError"])
@@ -553,6 +564,7 @@ def test_exits_of_different_pods_do_not_add_up():
     world = World().running(ended(restarts=1))
     world.pod(0, ended(restarts=1), name="b")
     assert outcome(world, 1) == PROGRESSING
+    assert world.judge(1)["evidence"]["pod"] == "inference-api-a"
 
 
 def test_backing_off_without_a_last_state_is_read_as_an_exit():
@@ -590,21 +602,27 @@ def test_a_server_that_ends_well_is_told_so():
 @pytest.mark.parametrize(
     ("kills", "probe", "summary"),
     [
-        (2, "liveness", "a probe keeps killing"),
-        (3, "startup", "a probe keeps killing"),
-        (1, "liveness", "keeps ending"),
+        (1, "liveness", "a probe keeps killing"),
+        (2, "startup", "a probe keeps killing"),
     ],
 )
 def test_a_probe_that_kills_is_told_apart_from_a_crash(kills, probe, summary):
     world = World().running(waiting("CrashLoopBackOff", restarts=2, last={"exitCode": 137, "reason": "Error"}))
     message = f"Container api failed {probe} probe, will be restarted"
-    world.event(1, "pod-a", "Killing", message, container="api", count=kills, kind="Normal")
+    world.event(0, "pod-a", "Killing", "Container api failed some probe", container="api", kind="Normal", uid="first")
+    world.event(1, "pod-a", "Killing", message, container="api", count=kills, kind="Normal", uid="last")
     world.event(1, "pod-a", "Killing", "Stopping container api", container="api", count=9, kind="Normal")
     verdict = world.judge(1)
     assert verdict["cause"] == "CrashLoopBackOff"
     assert summary in verdict["summary"]
     assert verdict["evidence"]["message"] == message
     assert {"reason": "Killing", "message": message, "count": kills} in verdict["evidence"]["events"]
+
+
+def test_one_kill_of_a_probe_does_not_explain_three_exits():
+    world = World().running(waiting("CrashLoopBackOff", restarts=2, last={"exitCode": 1, "reason": "Error"}))
+    world.event(1, "pod-a", "Killing", "Container api failed liveness probe", container="api", kind="Normal")
+    assert "keeps ending" in world.judge(1)["summary"]
 
 
 def test_an_init_container_counts():
@@ -630,6 +648,10 @@ def test_an_init_container_that_stays_is_a_sidecar_and_must_not_end():
 def test_the_second_container_of_a_pod_counts():
     world = World().running(running(ready=True), ended(restarts=2, name="proxy"))
     assert world.judge(1)["evidence"]["container"] == "proxy"
+    spec = {"containers": [{"name": "proxy", "image": "registry.example/proxy"}, {"name": "api", "image": IMAGE}]}
+    world = World().running(running(ready=True, name="proxy"), ended(restarts=2), spec=spec)
+    evidence = world.judge(1)["evidence"]
+    assert (evidence["container"], evidence["image"], evidence["restarts"]) == ("api", IMAGE, 2)
 
 
 # Memory -------------------------------------------------------------------------------------------------------------
@@ -695,12 +717,13 @@ def test_the_words_of_the_missing_thing_are_shown_before_the_later_time_out():
 @pytest.mark.parametrize("reason", ["FailedMount", "FailedAttachVolume"])
 def test_a_volume_that_only_does_not_come_takes_longer(reason):
     world = World().running(waiting("ContainerCreating"))
-    world.event(1, "pod-a", reason, "mount failed: exit status 32", count=4)
+    world.event(0, "pod-a", "FailedMount", "another way", count=1)
+    world.event(1, "pod-a", reason, "mount failed: exit status 32", count=3)
     assert outcome(world, 500) == PROGRESSING
-    world.event(2, "pod-a", reason, "mount failed: exit status 32", count=5, first=1)
-    assert outcome(world, 67.9) == PROGRESSING
-    assert outcome(world, 68) == failed("FailedMount")
-    assert world.judge(68)["evidence"]["reason"] == reason
+    world.event(2, "pod-a", reason, "mount failed: exit status 32", count=4, first=1)
+    assert outcome(world, 66.9) == PROGRESSING
+    assert outcome(world, 67) == failed("FailedMount")
+    assert world.judge(67)["evidence"]["reason"] == reason
 
 
 @pytest.mark.parametrize("reason", ["Pulling", "Pulled", "Created", "Started"])
@@ -790,8 +813,9 @@ def test_without_events_the_condition_tells():
 )
 def test_a_refusal_that_is_over_is_forgotten(conditions):
     world = refused()
-    world.event(9, "rs2", "FailedCreate", QUOTA, count=20, first=0, uid="first")
+    world.event(9, "rs2", "FailedCreate", f"{QUOTA} now", count=20, first=0, uid="last")
     assert outcome(world, 9) == failed("FailedCreate")
+    assert world.judge(9)["evidence"]["message"] == f"{QUOTA} now"
     world.replica_set(9, status={"conditions": [condition(*one) for one in conditions]})
     assert outcome(world, 99) == PROGRESSING
 
@@ -1012,7 +1036,7 @@ def test_facts_from_before_the_change_do_not_count():
     assert outcome(world, 0) == PROGRESSING
     world.pod(1, waiting("ImagePullBackOff", "i/o timeout", restarts=5), created=-100)
     assert outcome(world, 1) == PROGRESSING
-    world.event(2, "pod-a", "Failed", "Failed to pull image: x", container="api", count=9, first=-50, last=0)
+    world.event(2, "pod-a", "Failed", "Failed to pull image: y", container="api", count=9, first=-50, last=0, uid="y")
     assert outcome(world, 2) == failed("ImagePullBackOff")
 
 
@@ -1079,6 +1103,7 @@ def test_of_several_causes_the_one_that_stands_first_in_the_table_is_told():
 def test_every_cause_has_a_row_that_applies_to_any_text_and_every_row_can_be_reached():
     last = {rule.cause: rule.text for rule in RULES}
     assert set(last.values()) == {""}
+    assert all(rule.repeats >= 1 and (rule.age is None or rule.age >= 0) for rule in RULES)
     for place, rule in enumerate(RULES):
         assert not any(earlier.cause == rule.cause and not earlier.text for earlier in RULES[:place])
 
