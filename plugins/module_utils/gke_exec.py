@@ -76,6 +76,11 @@ def redact(text: str) -> str:
     return " ".join(_SECRET.sub("(hidden)", text).split())
 
 
+def redact_lines(text: str) -> list[str]:
+    """The lines of a text that are not empty, each redacted."""
+    return [line for line in map(redact, _SECRET.sub("(hidden)", text).splitlines()) if line]
+
+
 def application_default(environ: Mapping[str, str]) -> Login:
     """Application Default Credentials  in their order: the variable's file, gcloud's file, the metadata server."""
     named = environ.get("GOOGLE_APPLICATION_CREDENTIALS")
