@@ -40,7 +40,7 @@ class Observation:
         self.name = name
         self.generation = generation
         self.gone = ""
-        self._since = _unix(since, -math.inf)
+        self._since = since
         self._uid = ""
         self._objects: dict[str, dict[str, Object]] = {resource: {} for resource in RESOURCES}
         self._events: dict[str, dict[str, Object]] = {}
@@ -75,7 +75,7 @@ class Observation:
         self._arrived[uid] = t
         if resource == "events":
             self._events.setdefault(str(get_at(found, "involvedObject", "uid", default="")), {})[uid] = found
-        if resource == "pods" and known is None and created < self._since:
+        if resource == "pods" and known is None and not self.fresh(get_at(found, "metadata", "creationTimestamp")):
             for status, _sidecar in containers_of(found):
                 self._exits_before[uid, name_of(status)] = exits_of(status)
         before = self._began.get(uid, {})
@@ -126,7 +126,7 @@ class Observation:
         for uid, event in self._events.get(text_at(about, "metadata", "uid"), {}).items():
             first = get_at(event, "firstTimestamp") or get_at(event, "eventTime")
             last = get_at(event, "series", "lastObservedTime") or get_at(event, "lastTimestamp") or first
-            if _unix(last, math.inf) < self._since:
+            if not self.fresh(last):
                 continue
             place = re.search(r"ontainers\{(.+)\}", text_at(event, "involvedObject", "fieldPath"))
             found.append(
@@ -147,7 +147,11 @@ class Observation:
 
         Stamps are cut to seconds, so what was seen arriving is more exact.
         """
-        return max(self._since - self._epoch, min(arrived, _unix(stamp, math.inf) - self._epoch + 1))
+        return max(self.local(self._since, -math.inf), min(arrived, self.local(stamp, math.inf) + 1))
+
+    def local(self, stamp: Any, otherwise: float) -> float:
+        """A server's time stamp on the caller's clock, as far as that is known."""
+        return otherwise if math.isinf(self._epoch) else _unix(stamp, otherwise + self._epoch) - self._epoch
 
     def began(self, found: Object, mark: str) -> float:
         """Since when a mark has stood on an object without a break; the mark "" is its existence."""
@@ -163,7 +167,7 @@ class Observation:
 
     def fresh(self, stamp: Any) -> bool:
         """Whether a time stamp is not from before the change."""
-        return _unix(stamp, math.inf) >= self._since
+        return _unix(stamp, math.inf) >= _unix(self._since, -math.inf)
 
     def server_time(self, t: float, stamp: float) -> None:
         """Take in that the server's clock showed C(stamp), in seconds since 1970, at moment C(t)."""

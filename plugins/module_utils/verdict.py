@@ -355,17 +355,22 @@ def _deployment_facts(
     observed = number_at(deployment, "status", "observedGeneration") >= number_at(deployment, "metadata", "generation")
     if not observed or not seen.fresh(get_at(condition, "lastUpdateTime")):
         return
-    if reason == "ProgressDeadlineExceeded":
+    if reason == "ProgressDeadlineExceeded" and (newest is None or _names(message, newest)):
         pod = next((pod for pod in pods if not _ready(pod)), None)
         if pod is None:
             yield Fact(reason, "", deployment, reason=reason, message=message)
         else:
             container, _why, words = _trouble(seen, pod)
             yield Fact(reason, "", pod, container=container, reason=reason, message=words or message)
-    elif reason == "ReplicaSetCreateError":
+    elif reason == "ReplicaSetCreateError" and newest is None:
         yield Fact(
             "FailedCreate", message, deployment, age=t - seen.began(deployment, reason), reason=reason, message=message
         )
+
+
+def _names(message: str, newest: Object) -> bool:
+    """Whether a condition speaks of this ReplicaSet, not of the one whose failure a way back has to undo."""
+    return 'ReplicaSet "' not in message or f'"{name_of(newest, "metadata")}"' in message
 
 
 def _refusals(seen: Observation, t: float, deployment: Object, newest: Object) -> Iterator[Fact]:
@@ -384,8 +389,8 @@ def _refusals(seen: Observation, t: float, deployment: Object, newest: Object) -
     if re.search(QUOTA, message):
         cleared = max(cleared, seen.freed)
         pods = seen.owned("pods", *seen.owned("replicasets", deployment))
-        if any(get_at(pod, "metadata", "deletionTimestamp") for pod in pods):
-            age = 0.0  # room is about to come
+        if any(seen.local(get_at(pod, "metadata", "deletionTimestamp"), -math.inf) + SILENCE > t for pod in pods):
+            age = 0.0  # a pod is ending, so room is about to come
     began = seen.when(seen.began(newest, "ReplicaFailure"), get_at(condition, "lastTransitionTime"))
     spans = [(max(one.first, cleared), one.last) for one in refused]
     yield Fact(

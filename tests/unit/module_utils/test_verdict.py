@@ -96,6 +96,8 @@ def test_the_rollout_is_told_in_one_line_while_it_goes_on():
     world = World().running(waiting("ContainerCreating"))
     world.pod(0, running(ready=True), name="b", status={"conditions": [condition("Ready", "True")]})
     assert world.judge(1)["progress"] == "1 of 2 ready, waiting for inference-api-a: ContainerCreating"
+    world.pod(1, waiting("PodInitializing"), name="c")
+    assert world.judge(1)["progress"] == "1 of 2 ready, waiting for inference-api-a: ContainerCreating"
     world.event(2, "pod-a", "FailedScheduling", "older")
     world.event(3, "pod-a", "FailedCreatePodSandBox", "no address left")
     verdict = world.judge(3)
@@ -163,6 +165,13 @@ def test_a_list_without_the_deployment_says_that_it_is_gone():
     seen.replace(0, "deployments", [])
     verdict = judge(seen, 0)
     assert (verdict["cause"], verdict["evidence"]["message"]) == ("Gone", "There is no Deployment inference-api")
+
+
+def test_a_list_tells_what_there_is():
+    world = World().running()
+    (pod,) = World().running(ended(restarts=2)).seen.owned("pods", {"metadata": {"uid": "rs2"}})
+    world.seen.replace(1, "pods", [{**pod, "metadata": {**pod["metadata"], "resourceVersion": "999"}}])
+    assert outcome(world, 1) == failed("CrashLoopBackOff")
 
 
 def test_a_list_replaces_what_was_known():
@@ -320,6 +329,8 @@ def test_a_pull_is_final_or_counts(needed, summary, message):
     world = World().running(waiting("ContainerCreating"))
     for attempt in range(1, 4):
         world.pod(attempt * 20, waiting("ErrImagePull", message))
+        times = f", {attempt} times" if attempt > 1 else ""
+        assert world.judge(attempt * 20)["progress"].endswith(f"inference-api-a: ErrImagePull{times}")
         expected = failed("ImagePullBackOff") if attempt >= needed else PROGRESSING
         assert outcome(world, attempt * 20) == expected
         world.pod(attempt * 20 + 1, waiting("ImagePullBackOff", "Back-off pulling image"))
@@ -597,6 +608,7 @@ def test_a_server_that_ends_well_is_told_so():
     verdict = world.judge(1)
     assert (verdict["cause"], verdict["evidence"]["exit_code"]) == ("CrashLoopBackOff", 0)
     assert "ends by itself (exit code 0)" in verdict["summary"]
+    assert outcome(World().running(ended(0, "Completed", restarts=2)), 1) == failed("CrashLoopBackOff")
 
 
 @pytest.mark.parametrize(
@@ -840,6 +852,15 @@ def test_what_a_pod_frees_starts_the_clock_of_a_quota_again():
     assert outcome(world, 8.1) == failed("FailedCreate")
 
 
+def test_what_frees_no_room_does_not_start_it_again():
+    world = refused()
+    old = world.replica_set(version="1", created=-60)
+    world.tell(3, "replicasets", old, "DELETED")
+    world.tell(3, "pods", {"metadata": {"name": "never seen", "uid": "x"}}, "DELETED")
+    world.event(6, "rs2", "FailedCreate", QUOTA, count=20, first=0, uid="first")
+    assert outcome(world, 6) == failed("FailedCreate")
+
+
 def test_what_a_pod_frees_does_not_matter_to_other_refusals():
     message = "violates PodSecurity"
     world = refused(message)
@@ -857,7 +878,8 @@ def test_a_quota_waits_for_pods_that_are_ending(message, expected):
     world.replica_set(version="1", created=-60)
     world.pod(0, running(), version="1", name="old", metadata={"deletionTimestamp": stamp(30)}, created=-50)
     world.event(9, "rs2", "FailedCreate", message, count=20, first=0, uid="first")
-    assert outcome(world, 20) == expected
+    assert outcome(world, 36.9) == expected
+    assert outcome(world, 37) == failed("FailedCreate")  # one that does not end in its grace frees nothing
 
 
 @pytest.mark.parametrize(
@@ -916,6 +938,13 @@ def test_a_pod_without_a_node_fails_after_the_timeout():
     assert verdict["evidence"]["message"] == NO_CPU
     assert outcome(world, 299, unschedulable_timeout=300) == PROGRESSING
     assert outcome(world, 300, unschedulable_timeout=300) == failed("Unschedulable")
+
+
+def test_what_was_seen_arriving_is_more_exact_than_its_stamp():
+    conditions = [condition("PodScheduled", "False", "Unschedulable", NO_CPU, t=0.9)]
+    world = World().running(t=0.9, status={"containerStatuses": [], "conditions": conditions})
+    assert outcome(world, 10.5) == PROGRESSING
+    assert outcome(world, 11) == failed("Unschedulable")
 
 
 def test_a_new_watcher_knows_since_when_a_pod_has_waited_for_a_node():
@@ -978,7 +1007,7 @@ def test_a_pod_that_pushes_others_out_will_have_a_node():
 
 
 def late(t=0.0, **more):
-    words = 'ReplicaSet "x" has timed out progressing.'
+    words = 'Deployment "inference-api" has timed out progressing.'
     return {"conditions": [condition("Progressing", "False", "ProgressDeadlineExceeded", words, t=t)], **more}
 
 
@@ -1006,8 +1035,31 @@ def test_the_progress_deadline_without_pods_is_told_in_the_controllers_words():
     verdict = world.judge(1)
     assert verdict["cause"] == "ProgressDeadlineExceeded"
     assert "600 s" in verdict["summary"]
-    assert verdict["evidence"]["message"] == 'ReplicaSet "x" has timed out progressing.'
+    assert verdict["evidence"]["message"] == 'Deployment "inference-api" has timed out progressing.'
     assert verdict["evidence"]["pod"] is None
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ('ReplicaSet "inference-api-hash2" has timed out progressing.', failed("ProgressDeadlineExceeded")),
+        ('ReplicaSet "inference-api-hash1" has timed out progressing.', PROGRESSING),
+        ('Deployment "inference-api" has timed out progressing.', failed("ProgressDeadlineExceeded")),
+    ],
+)
+def test_a_deadline_that_another_replica_set_missed_says_nothing(message, expected):
+    """On the way back the condition still speaks of the release that failed."""
+    world = World()
+    world.deployment(status={"conditions": [condition("Progressing", "False", "ProgressDeadlineExceeded", message)]})
+    world.replica_set()
+    assert outcome(world, 1) == expected
+
+
+def test_a_refused_replica_set_that_is_there_now_says_nothing():
+    world = World()
+    world.deployment(status={"conditions": [condition("Progressing", "False", "ReplicaSetCreateError", "forbidden")]})
+    world.replica_set()
+    assert outcome(world, 99) == PROGRESSING
 
 
 def test_a_deadline_of_an_earlier_generation_says_nothing():
@@ -1062,6 +1114,24 @@ def test_waiting_for_a_node_is_counted_from_the_change_on():
     world.running(status=status, created=-500)
     assert outcome(world, 8) == PROGRESSING
     assert outcome(world, 10) == failed("Unschedulable")
+
+
+def test_without_any_time_stamp_the_arrival_tells():
+    seen = Observation("inference-api", since="not a time")
+    world = World().running(waiting("CreateContainerConfigError", "no key"))
+    for resource in ("deployments", "replicasets", "pods"):
+        for found in world.seen.owned(resource, {"metadata": {"uid": "d"}}, {"metadata": {"uid": "rs2"}}) or [
+            world.seen.deployment()
+        ]:
+            bare = {key: value for key, value in found["metadata"].items() if key != "creationTimestamp"}
+            seen.observe(0, resource, "ADDED", {**found, "metadata": bare})
+    assert judge(seen, 4.9)["verdict"] == "progressing"
+    assert judge(seen, 5)["cause"] == "CreateContainerConfigError"
+    conditions = [condition("PodScheduled", "False", "Unschedulable", NO_CPU)]
+    pod = {"metadata": {"uid": "p", "ownerReferences": [{"uid": "rs2"}]}, "status": {"conditions": conditions}}
+    seen.replace(6, "pods", [pod])
+    assert judge(seen, 15.9, unschedulable_timeout=10)["verdict"] == "progressing"
+    assert judge(seen, 16, unschedulable_timeout=10)["cause"] == "Unschedulable"
 
 
 # Evidence -----------------------------------------------------------------------------------------------------------
