@@ -433,9 +433,7 @@ class Server:
             return JSONResponse(_success(), 201)
         if found.subresource == "token":
             return JSONResponse(self._token(found, body), 201)
-        options = {**(body.get("deleteOptions") or {})}
-        self._check_budgets(api.get("Pod", found.name, namespace))
-        api.do_delete(kind, found.name, namespace, options, call)
+        api.evict(api.get("Pod", found.name, namespace), body.get("deleteOptions") or {}, call)
         return JSONResponse(_success(), 201)
 
     def _token(self, found: Route, body: Obj) -> Obj:
@@ -447,16 +445,6 @@ class Server:
         status = {"token": token, "expirationTimestamp": until}
         return {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "metadata": meta,
                 "spec": {**spec, "expirationSeconds": seconds}, "status": status}  # fmt: skip
-
-    def _check_budgets(self, pod: Obj) -> None:
-        """ApiStatus 429 where a PodDisruptionBudget forbids the eviction."""
-        budget, healthy, needed = self.api.budget(pod)
-        if budget and healthy <= needed:
-            name = budget["metadata"]["name"]
-            text = f"The disruption budget {name} needs {needed} healthy pods and has {healthy} currently"
-            causes = [{"reason": "DisruptionBudget", "message": text}]
-            text = "Cannot evict pod as it would violate the pod's disruption budget."
-            raise ApiStatus(429, "TooManyRequests", text, {"causes": causes})
 
     async def _log(self, request: Request, pod: Obj) -> Response:
         query = request.query_params

@@ -27,6 +27,7 @@ Obj = dict[str, Any]
 Contents = list[tuple[Kind, Obj]]  # `list` is a method below
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 _CONTROLLER = "kube-controller-manager"
+_PROTECTED = ("default", "kube-system", "kube-public")
 _NO_BLIND_UPDATE = ("Lease", "PodDisruptionBudget")
 
 
@@ -415,6 +416,8 @@ class Api:
         """The object as it was left, and whether it is gone already."""
         live = self._live(kind, name, namespace)
         meta = _meta(live)
+        if kind.kind == "Namespace" and name in _PROTECTED:
+            raise errors.forbidden(kind, name, "this namespace may not be deleted")
         for key, label in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
             wanted = (options.get("preconditions") or {}).get(key)
             if wanted and wanted != meta[key]:
@@ -484,6 +487,16 @@ class Api:
             )
             meta = {"name": "kube-root-ca.crt", "annotations": {"kubernetes.io/description": note}}
             self.create("ConfigMap", {"metadata": meta, "data": {"ca.crt": self.ca_pem}}, name)
+
+        refs = _meta(obj).get("ownerReferences") or []
+        if refs and not any(self._lives(ref, _meta(obj).get("namespace")) for ref in refs):
+            self._soon(lambda: self._drop(kind, obj))
+
+    def _drop(self, kind: Kind, obj: Obj) -> None:
+        """Collect an object whose owners were gone when it came."""
+        found = self.find(kind.kind, _meta(obj)["name"], _meta(obj).get("namespace"))
+        if found and _meta(found)["uid"] == _meta(obj)["uid"]:
+            self.do_delete(kind, _meta(obj)["name"], _meta(obj).get("namespace"), {}, Call())
 
     def _soon(self, act: Callable[[], None]) -> None:
         """Controllers act a moment later, on the loop where there is one."""
@@ -654,19 +667,35 @@ class Api:
                     if (endpoint.get("conditions") or {}).get("ready", True):
                         yield endpoint["addresses"][0], numbers[0]
 
-    def budget(self, pod: Obj) -> tuple[Obj | None, int, int]:
-        """The PodDisruptionBudget over a pod, how many healthy pods it has and how many it needs."""
-        labels, space = _meta(pod).get("labels"), _meta(pod)["namespace"]
-        for obj in self.all("PodDisruptionBudget", space):
-            if rules.matches(obj["spec"].get("selector"), labels):
-                pods = [
-                    p for p in self.all("Pod", space) if rules.matches(obj["spec"]["selector"], _meta(p).get("labels"))
-                ]
-                healthy = sum(_is_ready(p) for p in pods)
-                if "maxUnavailable" in obj["spec"]:
-                    return obj, healthy, len(pods) - rules.share(obj["spec"]["maxUnavailable"], len(pods))
-                return obj, healthy, rules.share(obj["spec"].get("minAvailable", 0), len(pods))
-        return None, 0, 0
+    def evict(self, pod: Obj, options: Obj, call: Call) -> None:
+        """Delete a pod as far as its PodDisruptionBudget allows, by the status that the budget's controller keeps."""
+        kind, meta = BY_KIND["PodDisruptionBudget"], _meta(pod)
+        bound = [
+            budget
+            for budget in self.all(kind.kind, meta["namespace"])
+            if rules.matches(budget["spec"].get("selector"), meta.get("labels"))
+        ]
+        running = pod.get("status", {}).get("phase") == "Running" and "deletionTimestamp" not in meta
+        for budget in bound if running else []:
+            name, status = _meta(budget)["name"], budget["status"]
+            allowed, healthy, needed = (
+                status.get(k, 0) for k in ("disruptionsAllowed", "currentHealthy", "desiredHealthy")
+            )
+            unready = not _is_ready(pod)
+            if unready and (healthy >= needed or budget["spec"].get("unhealthyPodEvictionPolicy") == "AlwaysAllow"):
+                continue
+            text = f"The disruption budget {name} needs {needed} healthy pods and has {healthy} currently"
+            if status.get("observedGeneration", 0) < _meta(budget)["generation"]:
+                text = f"The disruption budget {name} is still being processed by the server."
+            elif allowed > 0:
+                if not call.dry_run:
+                    self.patch(kind.kind, name, meta["namespace"], {"status": {"disruptionsAllowed": allowed - 1}},
+                               subresource="status", manager="kube-apiserver")  # fmt: skip
+                continue
+            causes = [{"reason": "DisruptionBudget", "message": text}]
+            text = "Cannot evict pod as it would violate the pod's disruption budget."
+            raise ApiStatus(429, "TooManyRequests", text, {"causes": causes})
+        self.do_delete(BY_KIND["Pod"], meta["name"], meta["namespace"], options, call)
 
     # --- scale --------------------------------------------------------------------------------------------------------
 

@@ -89,7 +89,7 @@ def _host_probes(spec: Obj) -> Iterator[str]:
             bad.append(container)
             hosts.update(dict.fromkeys(named))
     if bad:
-        verb, plural = ("use", "s") if len(bad) > 1 else ("uses", "s" if len(hosts) > 1 else "")
+        verb, plural = "use" if len(bad) > 1 else "uses", "s" if len(hosts) > 1 else ""
         yield f"probe or lifecycle host ({_these(bad)} {verb} probe or lifecycle host{plural} {_quoted(sorted(hosts))})"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -385,8 +384,11 @@ def _metadata(kind: Kind, obj: Obj) -> Iterator[Cause]:
     else:
         yield from _name(kind.kind, meta["name"])
     yield from labels(meta.get("labels"), "metadata.labels")
-    for key in meta.get("annotations") or {}:
+    annotations = meta.get("annotations") or {}
+    for key in annotations:
         yield from _qualified(key.lower(), "metadata.annotations")
+    if sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items()) > 256 * 1024:
+        yield Cause("metadata.annotations", "Too long: may not be more than 262144 bytes", "FieldValueTooLong")
 
 
 def _resources(container: Obj, at: str) -> Iterator[Cause]:
@@ -496,11 +498,6 @@ def matches(selector: Obj | None, found: Obj | None) -> bool:
     )
 
 
-def share(amount: int | str, total: int) -> int:
-    """How many of `total` an absolute number or a percentage stands for; a budget rounds up."""
-    return math.ceil(int(amount.rstrip("%")) * total / 100) if isinstance(amount, str) else amount
-
-
 def _is_empty(selector: Obj | None) -> bool:
     return not selector or not any(selector.values())
 
@@ -598,9 +595,11 @@ def _data_checks(obj: Obj) -> Iterator[Cause]:
         for key in obj.get(part) or {}:
             if not re.fullmatch(_KEY, key):
                 yield _bad(f"{part}[{key}]", key, _KEY_TEXT)
-    size = sum(len(value.encode()) for part in ("data", "binaryData") for value in (obj.get(part) or {}).values())
+    secret = obj["kind"] == "Secret"
+    texts = [value for part in ("data", "binaryData") for value in (obj.get(part) or {}).values()]
+    size = sum(len(text) * 3 // 4 if secret else len(text.encode()) for text in texts)
     if size > 1024 * 1024:
-        yield Cause("", "Too long: may not be more than 1048576 bytes", "FieldValueTooLong")
+        yield Cause("data" if secret else "[]", "Too long: may not be more than 1048576 bytes", "FieldValueTooLong")
 
 
 def _lease_checks(obj: Obj) -> Iterator[Cause]:
@@ -669,9 +668,7 @@ def _frozen(spec: Obj) -> Obj:
 
 def check(kind: Kind, obj: Obj, old: Obj | None = None) -> list[Cause]:
     """Everything that validation has against the object; `old` is what an update replaces."""
-    found = (
-        list(_metadata(kind, obj)) if old is None else list(labels(obj["metadata"].get("labels"), "metadata.labels"))
-    )
+    found = list(_metadata(kind, obj))
     if kind.kind in _CHECKS:
         found += _CHECKS[kind.kind](obj)
     if old is not None:

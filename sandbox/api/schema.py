@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,6 +136,24 @@ def strategy(node: Node) -> str:
     return found
 
 
+_TIMES = {
+    # definition: (digits of a second that the server writes, Go's name of the form)
+    f"{_META}apis.meta.v1.Time": (0, "2006-01-02T15:04:05Z07:00"),
+    f"{_META}apis.meta.v1.MicroTime": (6, "2006-01-02T15:04:05.000000Z07:00"),
+}
+
+
+def _time(value: Json, digits: int, form: str) -> str:
+    """A time as the server writes it back: UTC, whole seconds or microseconds."""
+    try:
+        then = datetime.fromisoformat(value)
+        if "T" not in value or then.tzinfo is None:
+            raise ValueError(value)
+    except (ValueError, TypeError):
+        raise WrongType(f'parsing time "{value}" as "{form}": cannot parse "{value}" as "2006"') from None
+    return then.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S" + (".%f" if digits else "") + "Z")
+
+
 class WrongType(Exception):
     """A value that Go's JSON decoder refuses; the text is the decoder's."""
 
@@ -182,6 +201,8 @@ class Decoder:
             return str(value)
         if name == _INT_OR_STRING or not node.get("type"):
             return value
+        if name in _TIMES:
+            return _time(value, *_TIMES[name])
         wanted = json_type(node)
         if wanted == "object":
             return self._object(node, value, path, struct)

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from sandbox.api import patches
 from sandbox.api.errors import ApiStatus
 from tests.sandbox.api.conftest import Cluster, serve
 
@@ -122,6 +123,11 @@ def _between(name: str, index: int, cluster: Cluster) -> None:
         path = "/apis/apps/v1/namespaces/api-subresources/deployments/inference-api/status"
         answer = cluster.http.patch(path, json={"status": {"replicas": 1}}, params={"fieldManager": _BY_CONTROLLERS[0]},
                                     headers={"Content-Type": "application/merge-patch+json"})  # fmt: skip
+        assert answer.status_code == 200, answer.text
+    if (name, index) == ("subresources", 8):
+        path = "/apis/policy/v1/namespaces/api-subresources/poddisruptionbudgets/b/status"
+        status = {"disruptionsAllowed": 0, "currentHealthy": 1, "desiredHealthy": 1, "observedGeneration": 1}
+        answer = cluster.http.patch(path, json={"status": status}, headers={"Content-Type": patches.MERGE})
         assert answer.status_code == 200, answer.text
     if (name, index) == ("subresources", 1):
         cluster.api.runtime = NoLogs()

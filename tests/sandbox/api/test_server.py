@@ -106,6 +106,12 @@ def test_a_foreground_owner_waits_for_its_dependents(cluster: Cluster) -> None:
     assert cluster.http.get(f"{DEPLOYMENTS}/web").status_code == 404
 
 
+def test_a_child_of_nobody_is_collected(cluster: Cluster) -> None:
+    owner = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "gone", "uid": "gone"}}
+    cluster.make(MAPS, owned_by(owner, "child"))
+    eventually(lambda: cluster.http.get(f"{MAPS}/child").status_code == 404)
+
+
 def test_a_bound_pod_waits_for_its_kubelet(cluster: Cluster) -> None:
     cluster.make(PODS, a_pod(terminationGracePeriodSeconds=5))
     cluster.make(f"{PODS}/p/binding", {"target": {"name": "node1"}})
@@ -278,6 +284,20 @@ def test_an_autoscaler_is_checked(cluster: Cluster, spec: Obj, field: str, messa
     assert (cause["field"], cause["message"]) == (field, message)
 
 
+def test_times_come_back_as_the_server_writes_them(cluster: Cluster) -> None:
+    path = "/apis/coordination.k8s.io/v1/namespaces/work/leases"
+    lease = {"metadata": {"name": "l"}, "spec": {"renewTime": "2026-01-01T01:00:00+01:00"}}
+    assert cluster.make(path, lease)["spec"]["renewTime"] == "2026-01-01T00:00:00.000000Z"
+    lease["spec"]["renewTime"] = "soon"
+    assert cluster.http.post(path, json=lease).status_code == 400
+
+
+def test_a_secret_has_its_limit(cluster: Cluster) -> None:
+    body = {"metadata": {"name": "s"}, "stringData": {"a": "x" * (1024 * 1024 + 1)}}
+    (cause,) = cluster.http.post("/api/v1/namespaces/work/secrets", json=body).json()["details"]["causes"]
+    assert cause["message"] == "Too long: may not be more than 1048576 bytes"
+
+
 def test_a_service_keeps_its_addresses_through_a_replace(cluster: Cluster) -> None:
     path = "/api/v1/namespaces/work/services"
     spec = {"type": "LoadBalancer", "ports": [{"port": 80}], "selector": {"app": "web"}}
@@ -419,6 +439,30 @@ def test_the_service_proxy_says_why_it_cannot(cluster: Cluster) -> None:
     answer = cluster.http.get(f"{root}/web/proxy/")
     assert answer.status_code == 503
     assert "connect: connection refused" in answer.json()["message"]
+
+
+def test_an_eviction_uses_up_its_budget(cluster: Cluster) -> None:
+    budgets = "/apis/policy/v1/namespaces/work/poddisruptionbudgets"
+    spec = {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}}
+    cluster.make(budgets, {"metadata": {"name": "b"}, "spec": spec})
+    for name in ("one", "two"):
+        body = a_pod(name)
+        body["metadata"]["labels"] = {"app": "web"}
+        cluster.make(PODS, body)
+        status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+        cluster.http.patch(f"{PODS}/{name}/status", json={"status": status}, headers=MERGE)
+
+    def evict(name: str) -> httpx.Response:
+        return cluster.http.post(f"{PODS}/{name}/eviction", json={"metadata": {"name": name}})
+
+    early = evict("one")
+    assert early.status_code == 429
+    assert "still being processed" in early.json()["details"]["causes"][0]["message"]
+    status = {"disruptionsAllowed": 1, "currentHealthy": 2, "desiredHealthy": 1, "observedGeneration": 1}
+    cluster.http.patch(f"{budgets}/b/status", json={"status": status}, headers=MERGE)
+    assert evict("one").status_code == 201
+    assert cluster.http.get(f"{PODS}/one").status_code == 404
+    assert evict("two").status_code == 429
 
 
 # --- the sandbox's own doors ------------------------------------------------------------------------------------------
