@@ -124,7 +124,7 @@ RULES = (
         "Add what the message names (a ConfigMap or Secret, or a key in it; or a numeric user), or stop asking for it",
     ),
     Rule(
-        "CreateContainerError", LATE, 8, 120,
+        "CreateContainerError", LATE, 1, 120,
         "the container runtime on {node} does not create container {container}",
         "Look at the node's disk and container runtime",
     ),
@@ -134,7 +134,7 @@ RULES = (
         "Correct what the message names, usually command, args, mounts or securityContext",
     ),
     Rule(
-        "RunContainerError", LATE, 8, 120,
+        "RunContainerError", LATE, 1, 120,
         "the container runtime on {node} does not start container {container}",
         "Look at the node's disk and container runtime",
     ),

@@ -1029,6 +1029,15 @@ def test_the_progress_deadline_is_told_with_the_probe_that_fails():
     assert evidence["reason"] == "ProgressDeadlineExceeded"
 
 
+def test_the_progress_deadline_points_at_an_init_container_that_failed():
+    world = World()
+    world.deployment(status=late())
+    world.replica_set()
+    fetch = ended(1, name="fetch", restarts=1)
+    world.pod(0, waiting("PodInitializing"), status={"initContainerStatuses": [fetch]})
+    assert world.judge(1)["evidence"]["container"] == "fetch"
+
+
 def test_the_progress_deadline_without_pods_is_told_in_the_controllers_words():
     world = World()
     world.deployment(status=late())
