@@ -47,10 +47,10 @@ def _locked(state: Path) -> Iterator[None]:
         state.mkdir(parents=True, exist_ok=True)
         with path.open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_ino == os.fstat(file.fileno()).st_ino:  # else a `down` has removed it meanwhile
-                    yield
-                    return
+            if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                yield
+                return
+            # a `down` has removed it meanwhile
 
 
 def _describe(state: Path, record: dict[str, Any]) -> None:

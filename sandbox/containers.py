@@ -98,7 +98,7 @@ class Container:
         self.process = await asyncio.create_subprocess_exec(
             program, *argv[1:], env=env, cwd=workdir, stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
-            preexec_fn=_die_with_server,
+            preexec_fn=_before_exec,
         )  # fmt: skip
         self.ended = asyncio.create_task(self._end(self.process, log))
 
@@ -121,8 +121,10 @@ class Container:
                     processes.kill(pid, number)
 
 
-def _die_with_server() -> None:
+def _before_exec() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # the first process of a container does not die of a signal that it has no handler for
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def find(command: str, env: dict[str, str], workdir: str) -> str:

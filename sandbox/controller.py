@@ -89,7 +89,7 @@ class Recorder:
             return
         source = {"component": self._component, **({"host": self._host} if self._host else {})}
         times = {"firstTimestamp": stamp(now), "lastTimestamp": stamp(now), "count": 1, "eventTime": None}
-        reporter = {"reportingComponent": self._component, "reportingInstance": self._host}
+        reporter = {"reportingComponent": "" if combined else self._component, "reportingInstance": self._host}
         body = {"reason": reason, "message": message, "source": source, **times, "type": type_, **reporter}
         self._write(obj, field, body, same)
 

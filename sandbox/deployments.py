@@ -298,10 +298,8 @@ class Deployments(Controller):
             self.api.delete("ReplicaSet", rs["metadata"]["name"], rs["metadata"]["namespace"])
 
     def _set_revision(self, d: Obj, number: str) -> None:
-        annotations = d["metadata"].setdefault("annotations", {})
-        if annotations.get(_REVISION) != number:
-            annotations[_REVISION] = number
-            d["metadata"] = self.api.update("Deployment", d)["metadata"]
+        """Goes to the server with the next status, whose writes may change annotations too."""
+        d["metadata"].setdefault("annotations", {})[_REVISION] = number
 
     # --- status -------------------------------------------------------------------------------------------------------
 
@@ -324,6 +322,9 @@ class Deployments(Controller):
         """Write a Progressing condition at once."""
         self._put(d, "Progressing", status, reason, message)
         self._store_status(d)
+
+    def _live(self, d: Obj) -> Obj:
+        return self.api.find("Deployment", d["metadata"]["name"], d["metadata"]["namespace"]) or d
 
     def _store_status(self, d: Obj) -> None:
         d["metadata"] = self.api.update("Deployment", d, subresource="status")["metadata"]
@@ -370,7 +371,7 @@ class Deployments(Controller):
         complete = self._is_complete(d, counts)
         if rollout and complete:
             self._clean_up(d, sets, new)
-        if status != before:
+        if status != before or self._annotation(d, _REVISION) != self._annotation(self._live(d), _REVISION):
             self._store_status(d)
         return again
 

@@ -222,9 +222,11 @@ class Worker:
             attempt += 1
             if container.ended:
                 code = await asyncio.shield(container.ended)
-                await asyncio.sleep(self.kubelet.config.sync_seconds)
+                if not container.stopping:  # else the kubelet itself ended it, and goes on at once
+                    await asyncio.sleep(self.kubelet.config.sync_seconds)
                 await self._settle(container)
-                self.write()
+                if not container.stopping:
+                    self.write()
             else:
                 code = 128
             if policy == "Never" or (policy == "OnFailure" and code == 0):
@@ -424,8 +426,9 @@ class Worker:
                 container.startup_passed.set()
                 self.write()
                 return
-            # a kubelet looks once more soon after the start, then every period
-            await asyncio.sleep(min(period, 1.0) if first and problem else period)
+            # a kubelet looks once more soon after the start for what may become ready, then every period
+            soon = first and problem and kind != "liveness"
+            await asyncio.sleep(min(period, 1.0) if soon else period)
             first = False
 
     async def _stop(self, container: Container, grace: float, why: str) -> None:

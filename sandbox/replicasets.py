@@ -71,8 +71,9 @@ class ReplicaSets(Controller):
             return None
         rs = self.api.get("ReplicaSet", name, namespace)
         failure: tuple[str, ApiStatus] | None = None
+        owned = owned_pods(self.api, rs)
         if "deletionTimestamp" not in rs["metadata"]:
-            pods = [pod for pod in owned_pods(self.api, rs) if is_active(pod)]
+            pods = [pod for pod in owned if is_active(pod)]
             missing = rs["spec"].get("replicas", 1) - len(pods)
             if missing > 0:
                 if refusal := self._create(rs, missing):
@@ -82,7 +83,8 @@ class ReplicaSets(Controller):
                     self.api.delete("Pod", pod["metadata"]["name"], namespace)
                     text = f"Deleted pod: {pod['metadata']['name']}"
                     self.recorder.event(rs, "Normal", "SuccessfulDelete", text)
-        again = self._write_status(rs, failure)
+        # of the pods as they were before: what has just been made or deleted shows in the next look
+        again = self._write_status(rs, owned, failure)
         if failure:
             raise failure[1]  # try again, later with every failure
         return again
@@ -113,11 +115,10 @@ class ReplicaSets(Controller):
             batch *= 2
         return refusal
 
-    def _write_status(self, rs: Obj, failure: tuple[str, ApiStatus] | None) -> float | None:
+    def _write_status(self, rs: Obj, pods: list[Obj], failure: tuple[str, ApiStatus] | None) -> float | None:
         now = self.api.clock()
         min_ready = rs["spec"].get("minReadySeconds", 0)
         labels = rs["spec"]["template"]["metadata"].get("labels")
-        pods = owned_pods(self.api, rs)
         active = [pod for pod in pods if is_active(pod)]
         waits = [wait for pod in active if (wait := available_in(pod, min_ready, now)) is not None]
         status: Obj = {"replicas": len(active)}

@@ -74,7 +74,8 @@ def add_nodes(api: Api, config: Config, address: str) -> None:
                  "reason": "KubeletReady", "message": "kubelet is posting ready status"}  # fmt: skip
         info = dict.fromkeys(("machineID", "systemUUID", "bootID", "kubeProxyVersion"), "")
         info |= {"kernelVersion": os.uname().release, "osImage": "Linux", "containerRuntimeVersion": "processes://1",
-                 "kubeletVersion": "v1.36.2", "operatingSystem": "linux", "architecture": os.uname().machine}  # fmt: skip
+                 "kubeletVersion": "v1.36.2", "operatingSystem": "linux",
+                 "architecture": os.uname().machine}  # fmt: skip
         labels = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "topology.kubernetes.io/zone": "sandbox"}
         node = {
             "metadata": {"name": name, "labels": labels},
