@@ -97,7 +97,7 @@ def newest(records: list[Record], *statuses: str) -> Record | None:
 def identity(manifests: Iterable[Object], gate: Mapping[str, Any] | None) -> str:
     """What makes two releases the same: their manifests, and the predictions that they had to give."""
     gate = gate or {}
-    wanted = {name: gate.get(name) for name in ("golden", "tolerance", "model_sha256", "max_p95")}
+    wanted = {name: gate.get(name) for name in ("golden", "tolerance", "model_sha256", "max_p95_ms")}
     return fingerprint([sorted(manifests, key=lambda obj: (obj["kind"], obj["metadata"]["name"])), wanted])
 
 

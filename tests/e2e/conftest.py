@@ -29,6 +29,11 @@ class Run(NamedTuple):
     out: str
 
     @property
+    def words(self) -> str:
+        """The output without line breaks: where they fall depends on the callback."""
+        return " ".join(self.out.split())
+
+    @property
     def changed(self) -> int:
         return sum(int(count) for count in re.findall(r"changed=(\d+)", self.out))
 

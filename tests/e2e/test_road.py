@@ -77,7 +77,7 @@ def test_status_is_quiet_then_names_who_drifted(sandbox: Sandbox) -> None:
     sandbox.request("PATCH", path, patch, "application/merge-patch+json")
     run = sandbox.play("playbooks/status.yml")
     assert run.code == 2, run.out
-    assert 'data.LOG_LEVEL is "warning", recorded "debug", by somebody' in run.out
+    assert 'data.LOG_LEVEL is "warning", recorded "debug", by somebody' in run.words
 
 
 def test_rollback_brings_the_exact_earlier_release_back(sandbox: Sandbox) -> None:
