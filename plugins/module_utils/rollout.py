@@ -22,8 +22,12 @@ from ansible_collections.deepmlhub.inference.plugins.module_utils.verdict import
 # Seconds after which a watch is asked for anew, so that one that the network has silently cut is noticed.
 WATCH_SECONDS = 10.0
 LOG_LINES = 20
+# A word after "token: " may be prose ("failed to fetch oauth token: unexpected status"), one with a digit is not.
 _SECRET = re.compile(
-    r"(?i)((?:passw(?:or)?d|secret|token|api[_-]?key|authorization|credential)\w*[\"']?\s*[=:]\s*[\"']?(?:bearer\s+)?)[^\s\"',;&]+"
+    r"""((?:passw(?:or)?d|secret|api[_-]?key)\w*["']?\s*[=:]\s*["']?"""
+    r"""|(?:token|credential|authorization)\w*["']?\s*(?:=\s*["']?|:\s*(?:["']|bearer\s+|basic\s+|(?=[^\s"',;&]*\d))))"""
+    r"""[^\s"',;&]+""",
+    re.IGNORECASE,
 )
 _USERINFO = re.compile(r"(://[^\s/:@]*:)[^\s/@]+@")
 

@@ -295,14 +295,18 @@ def test_a_look_judges_once_and_watches_nothing(server, cluster):
 
 def test_no_secret_of_a_log_is_shown(server, cluster):
     play(server, "crash-at-start")
-    words = "start\nDB_PASSWORD=hunter2 token: 'abc.def'\nAuthorization: Bearer xyz\nhttps://me:hunter3@host/x\n"
+    words = (
+        "failed to fetch oauth token: unexpected status\nDB_PASSWORD=hunter2 token: 'abc.def' token: eyJ0\n"
+        "Authorization: Bearer xyz\nhttps://me:hunter3@host/x\n"
+    )
     for name in list(server.logs):
         server.logs[name] = words
     result = watch(cluster)
     text = "\n".join(rollout.report(result) + result["evidence"]["log"] + result["evidence"]["previous_log"])
-    for secret in ("hunter2", "abc.def", "xyz", "hunter3"):
+    for secret in ("hunter2", "abc.def", "eyJ0", "xyz", "hunter3"):
         assert secret not in text
     assert "DB_PASSWORD=***" in text
+    assert "oauth token: unexpected status" in text
 
 
 def test_a_log_of_one_json_line_is_a_line(server, cluster):
