@@ -96,7 +96,7 @@ def wait(
                 if verdict["verdict"] != "progressing":
                     break
             else:
-                progress = f"waiting for the API server: {feed.trouble.what}"
+                progress = "waiting for the API server to answer"
             if progress != told and not feed.starting:
                 on_progress(progress)
                 told = progress
