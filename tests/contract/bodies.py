@@ -47,7 +47,7 @@ LABELS = {"app": "web"}
 
 
 def field_env(name: str, path: str) -> Obj:
-    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+    return {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
 
 
 def container(code: str = SLEEP, name: str = "main", **more: Any) -> Obj:
@@ -70,7 +70,9 @@ def pod(name: str, *containers: Obj, labels: Obj | None = None, **spec: Any) -> 
     return {"metadata": {"name": name, "labels": labels or LABELS}, "spec": pod_spec(*containers, **spec)}
 
 
-def deployment(name: str = "web", *containers: Obj, replicas: int | None = 0, pods: Obj | None = None, **spec: Any) -> Obj:
+def deployment(
+    name: str = "web", *containers: Obj, replicas: int | None = 0, pods: Obj | None = None, **spec: Any
+) -> Obj:
     """Without pods unless `replicas` asks for them; `pods` are further fields of the pods' spec."""
     template = {"metadata": {"labels": {"app": name}}, "spec": pod_spec(*containers, **(pods or {}))}
     body = {"selector": {"matchLabels": {"app": name}}, "template": template, **spec}

@@ -74,7 +74,8 @@ class Client:
 
     def __init__(self, settings: Configuration, token: str | None = None) -> None:
         self._settings, self._token = settings, token
-        tls: Obj = {"ca_certs": settings.ssl_ca_cert, "cert_reqs": "CERT_REQUIRED" if settings.verify_ssl else "CERT_NONE"}
+        checked = "CERT_REQUIRED" if settings.verify_ssl else "CERT_NONE"
+        tls: Obj = {"ca_certs": settings.ssl_ca_cert, "cert_reqs": checked}
         if token is None and settings.cert_file:
             tls |= {"cert_file": settings.cert_file, "key_file": settings.key_file}
         if settings.tls_server_name:
@@ -136,7 +137,7 @@ class Client:
         return self.request("DELETE", path, body, **more)
 
     def watch(self, path: str, *, seconds: float = 30, accept: str = "application/json", **query: Any) -> Iterator[Obj]:
-        """The events of one watch, until the server ends it (`seconds` at the latest) or the caller closes the iterator."""
+        """The events of one watch, until the server ends it (after `seconds`) or the caller closes the iterator."""
         query = {"watch": True, "timeoutSeconds": int(seconds), **query}
         headers = {"Accept": accept, "User-Agent": "contract-tests"}
         answer = self._send("GET", path, None, query, headers, preload_content=False, timeout=seconds + 30)

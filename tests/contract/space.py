@@ -118,7 +118,7 @@ class Space:
 
 @contextmanager
 def space(api: Client, level: str, left: list[Space]) -> Iterator[Space]:
-    """A new namespace; `level` is its Pod Security level. Afterwards it is deleted, and `left` says what to wait for."""
+    """A new namespace of that Pod Security level, deleted afterwards; `left` is told, to wait for its end."""
     name = f"contract-{secrets.token_hex(5)}"
     labels = {"app.kubernetes.io/part-of": _MARK, "pod-security.kubernetes.io/enforce": level}
     api.post("/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}}).ok(201)

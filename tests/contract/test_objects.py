@@ -247,7 +247,8 @@ def test_a_secret_writes_string_data_into_data(ns: Space) -> None:
 
 
 def test_a_secrets_data_must_be_base64(ns: Space) -> None:
-    ns.post("secrets", {"metadata": {"name": "s"}, "data": {"A": "not base64!"}}).refused(400, "BadRequest", "illegal base64")
+    answer = ns.post("secrets", {"metadata": {"name": "s"}, "data": {"A": "not base64!"}})
+    answer.refused(400, "BadRequest", "illegal base64")
 
 
 def test_a_secret_does_not_change_its_type(ns: Space) -> None:
