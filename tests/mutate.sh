@@ -16,4 +16,4 @@ cr-filter-operators session.sqlite pyproject.toml
 cosmic-ray baseline pyproject.toml
 cosmic-ray exec pyproject.toml session.sqlite
 cr-report --surviving-only --show-diff session.sqlite
-cr-rate --estimate --fail-over 10 session.sqlite
+cr-rate --fail-over 10 session.sqlite
