@@ -74,7 +74,7 @@ class Client:
         self.url, self.token = cluster["server"], config["users"][0]["user"]["token"]
         self.tls = ssl.create_default_context(cadata=b64decode(cluster["certificate-authority-data"]).decode())
 
-    def open(self, method: str, path: str, body: Any = None, kind: str = "application/json", timeout: float = 20) -> Any:
+    def open(self, method: str, path: str, body: Any = None, kind: str = "application/json", timeout: int = 20) -> Any:
         data = None if body is None else json.dumps(body).encode()
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": kind}
         request = urllib.request.Request(self.url + path, data, headers, method=method)
@@ -138,16 +138,60 @@ class Recording:
                 self.lines.append((plural, event["type"], event["object"]))
 
 
-@pytest.fixture(scope="session")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    state = tmp_path_factory.mktemp("sandbox") / "state"
-    config = state.parent / "config.yml"
-    config.write_text(yaml.safe_dump(CONFIG))
+@contextlib.contextmanager
+def running(directory: Path, **config: Any) -> Iterator[Client]:
+    """A sandbox in this directory, taken down at the end."""
+    state, file = directory / "state", directory / "config.yml"
+    file.write_text(yaml.safe_dump(CONFIG | config))
     try:
-        done = command(state, "up", "--config", str(config))
+        done = command(state, "up", "--config", str(file))
         assert done.returncode == 0, done.stdout + done.stderr
         yield Client(state / "kubeconfig")
-        log = (state / "server.log").read_text()
-        assert "Traceback" not in log, log
     finally:
         command(state, "down")
+
+
+@pytest.fixture(scope="session")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    with running(tmp_path_factory.mktemp("sandbox")) as client:
+        yield client
+        log = (client.kubeconfig.parent / "server.log").read_text()
+        assert "Traceback" not in log, log
+
+
+def pod(image: str = "sleeper:1", **container: Any) -> dict[str, Any]:
+    """A pod's spec with one container, `api`."""
+    return {"terminationGracePeriodSeconds": 1, "containers": [{"name": "api", "image": image, **container}]}
+
+
+def deployment(name: str, replicas: int, spec: dict[str, Any], **more: Any) -> dict[str, Any]:
+    labels = {"app": name}
+    template = {"metadata": {"labels": labels}, "spec": spec}
+    return {
+        "metadata": {"name": name},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template, **more},
+    }
+
+
+SERVE = """
+import http.server, os, signal, sys, threading
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        body = (os.environ.get("VERSION", "1") + " " + os.environ.get("NAME", "")).encode()
+        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *arguments): pass
+server = http.server.ThreadingHTTPServer((os.environ["POD_IP"], 8000), Handler)
+signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+print("serving", flush=True)
+server.serve_forever()
+"""
+
+
+def web(**container: Any) -> dict[str, Any]:
+    """A pod's spec whose container answers HTTP on port 8000 with VERSION and its pod's name."""
+    env = [{"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}, *container.pop("env", [])]
+    ports = [{"name": "http", "containerPort": 8000}]
+    ready = {"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1}
+    return pod("python:3.11-slim", args=["-c", SERVE], env=env, ports=ports, readinessProbe=ready, **container)

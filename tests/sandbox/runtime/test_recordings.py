@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable
@@ -101,7 +102,8 @@ def run(sandbox: Client) -> Recording:
         header = json.loads((DATA / f"{case}.jsonl").open().readline())["header"]
         space = sandbox.namespace(f"rec-{case}", **header.get("namespaceLabels", {}))
         if case == "config-key-missing":
-            sandbox.create("ConfigMap", space, {"metadata": {"name": "inference-config"}, "data": {"LOG_LEVEL": "info"}})
+            config = {"metadata": {"name": "inference-config"}, "data": {"LOG_LEVEL": "info"}}
+            sandbox.create("ConfigMap", space, config)
         if case == "quota-exceeded":
             quota = {"metadata": {"name": "inference"}, "spec": {"hard": {"pods": "1"}}}
             sandbox.create("ResourceQuota", space, quota)
@@ -112,15 +114,16 @@ def run(sandbox: Client) -> Recording:
     return recording
 
 
+def ours(run: Recording, case: str) -> list[Line]:
+    return [line for line in list(run.lines) if line[2]["metadata"]["namespace"] == f"rec-{case}"]
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_the_sandbox_tells_what_a_cluster_told(case: str, run: Recording) -> None:
     real = recorded(case)
 
-    def ours() -> list[Line]:
-        return [line for line in list(run.lines) if line[2]["metadata"]["namespace"] == f"rec-{case}"]
-
     def is_as_far() -> bool:
-        lines = ours()
+        lines = ours(run, case)
         return (
             len(of_pods(lines)) >= len(of_pods(real))
             and len(of_events(lines, "Pod")) >= len(of_events(real, "Pod"))
@@ -128,11 +131,9 @@ def test_the_sandbox_tells_what_a_cluster_told(case: str, run: Recording) -> Non
             and of_status(lines, "deployments") == of_status(real, "deployments")
         )
 
-    try:
+    with contextlib.suppress(AssertionError):  # the comparisons below say what is missing
         wait_for(is_as_far, 30)
-    except AssertionError:
-        pass  # the comparisons below say what is missing
-    found = ours()
+    found = ours(run, case)
     assert of_pods(found)[: len(of_pods(real))] == of_pods(real)
     for kind in ("Deployment", "ReplicaSet", "Pod"):
         assert of_events(found, kind)[: len(of_events(real, kind))] == of_events(real, kind)
@@ -146,4 +147,4 @@ def test_a_failing_probe_is_told_in_the_same_words(case: str, run: Recording) ->
         return {plain(o["message"]) for r, _, o in lines if r == "events" and o["reason"] in ("Unhealthy", "Killing")}
 
     real = told(recorded(case))
-    wait_for(lambda: real <= told([line for line in list(run.lines) if line[2]["metadata"]["namespace"] == f"rec-{case}"]))
+    wait_for(lambda: real <= told(ours(run, case)))
