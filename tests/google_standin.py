@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import uvicorn
+import yaml
 
 from sandbox.google import State, make_asgi
 
+ROOT = Path(__file__).parents[1]
 DEPLOYER = "deployer@demo-project.iam.gserviceaccount.com"
 TARGET = "release@demo-project.iam.gserviceaccount.com"
 
@@ -49,6 +53,18 @@ def stand_in(**settings: Any) -> Iterator[State]:
         state.actors[TARGET] = {DEPLOYER, job}
         state.policies[TARGET] = {"version": 1, "etag": "ACAB"}
         yield state
+
+
+@contextlib.contextmanager
+def sandbox_process(state: Path) -> Iterator[dict[str, str]]:
+    """A sandbox as a process of its own; the variables that send an inventory to its Google side."""
+    command = [sys.executable, "-m", "sandbox"]
+    try:
+        subprocess.run([*command, "up", "--state-dir", str(state)], cwd=ROOT, check=True, timeout=60)
+        yield yaml.safe_load((state / "google" / "variables.yml").read_text())
+    finally:
+        subprocess.run([*command, "down", "--state-dir", str(state)], cwd=ROOT, check=True, timeout=60)
+        assert not (state / "google").exists()
 
 
 def write(path: Path, content: Any) -> str:

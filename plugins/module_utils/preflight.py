@@ -71,7 +71,7 @@ def needs(manifests: Sequence[Object], *, manage_namespace: bool) -> list[Need]:
     add("", "events", "list watch", late)
     add("", "pods/log", "get", "a failure is told without the last log lines")
     add("", "pods", "create", "admission is not asked about the new pods before the release")
-    add("", "pods/proxy", "get create", "pods are proven through the clients' address alone")
+    add("", "pods/proxy", "create", "pods are proven through the clients' address alone")
     balanced = any(m["kind"] == "Service" and m.get("spec", {}).get("type") == "LoadBalancer" for m in manifests)
     add("", "services/proxy", "get create", "only the load balancer's address is asked" if balanced else "")
     if "HorizontalPodAutoscaler" in kinds:
@@ -312,11 +312,11 @@ def image_finding(image: str, look: Callable[[], Mapping[str, Any]]) -> Finding:
 def _review(cluster: Cluster, need: Need, namespace: str) -> str | None:
     resource, _, subresource = need.resource.partition("/")
     attributes = {"group": need.group, "resource": resource, "subresource": subresource, "verb": need.verb}
-    if resource == "namespaces":
-        # Asked for this one, a Role that names it suffices; to create it, none can.
-        attributes["name"] = "" if need.verb == "create" else namespace
-    else:
+    if need != Need("", "namespaces", "create"):
+        # A Namespace counts as being in itself, so that a Role there can let it be read; none can let it be created.
         attributes["namespace"] = namespace
+    if resource == "namespaces":
+        attributes["name"] = namespace
     body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
     answer = cluster.request("POST", REVIEWS, body={**body, "spec": {"resourceAttributes": attributes}})
     status = answer.body.get("status") or {}

@@ -1,8 +1,8 @@
 """The HTTP side: every service under a path of its own, except those whose clients insist on the root.
 
 /token  /sts/v1/token  /oidc  /iamcredentials/v1/  /iam/v1/  /container/v1/  /gateway/v1/   where clients are sent
-/computeMetadata/  /v2/                                                                   fixed by their protocols
-    /admin/faults (GET, POST, DELETE)  /admin/token-life (PUT)                                for tests
+/computeMetadata/  /v2/                                                   fixed by their protocols
+/admin/faults (GET, POST, DELETE)  /admin/token-life (PUT)  /admin/keys/EMAIL (POST)   for tests
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ def make_asgi(state: State) -> Starlette:
             Route("/v2/{name:path}/tags/list", google.tags),
             Route("/admin/faults", google.faults, methods=["GET", "POST", "DELETE"]),
             Route("/admin/token-life", google.token_life, methods=["PUT"]),
+            Route("/admin/keys/{email}", google.key, methods=["POST"]),
         ]
     )
 
@@ -261,6 +262,9 @@ class _Google:
     async def token_life(self, request: Request) -> Response:
         self.state.token_life = float(await request.json())
         return JSONResponse(self.state.token_life)
+
+    async def key(self, request: Request) -> Response:
+        return JSONResponse(self.state.add_key(request.path_params["email"]))
 
     def _caller(self, request: Request) -> str | None:
         return self.state.user_of(_bearer(request))

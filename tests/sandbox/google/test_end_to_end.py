@@ -23,7 +23,8 @@ from ansible_collections.deepmlhub.inference.plugins.module_utils.errors import 
 from ansible_collections.deepmlhub.inference.plugins.module_utils.gke import write_credentials
 from ansible_collections.deepmlhub.inference.plugins.module_utils.google import LOGIN_ARG_SPEC, login_with
 
-ROOT = Path(__file__).parents[3]
+from tests.google_standin import sandbox_process
+
 ENDPOINTS = ["default", "internal", "dns", "connect_gateway"]
 
 
@@ -31,17 +32,11 @@ ENDPOINTS = ["default", "internal", "dns", "connect_gateway"]
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The variables that send an inventory to the stand-in."""
     state = tmp_path_factory.mktemp("sandbox")
-    command = [sys.executable, "-m", "sandbox"]
-    try:
-        subprocess.run([*command, "up", "--state-dir", str(state)], cwd=ROOT, check=True, timeout=60)
-        variables = yaml.safe_load((state / "google" / "variables.yml").read_text())
+    with sandbox_process(state) as variables:
         data = yaml.safe_load((state / "kubeconfig").read_text())["clusters"][0]["cluster"]
         authority = tmp_path_factory.mktemp("ca") / "ca.pem"
         authority.write_bytes(base64.b64decode(data["certificate-authority-data"]))
         yield {**variables, "authority": str(authority)}
-    finally:
-        subprocess.run([*command, "down", "--state-dir", str(state)], cwd=ROOT, check=True, timeout=60)
-        assert not (state / "google").exists()
 
 
 @pytest.fixture
