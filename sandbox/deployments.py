@@ -148,6 +148,8 @@ class Deployments(Controller):
         least = d["spec"]["replicas"] - bounds(d)[1]
         not_ready_yet = new["spec"]["replicas"] - _count([new], "availableReplicas")
         room = _wanted(sets) - least - not_ready_yet
+        if room <= 0:
+            return
         for rs in old:
             unhealthy = rs["spec"]["replicas"] - _count([rs], "availableReplicas")
             if room > 0 and unhealthy > 0:

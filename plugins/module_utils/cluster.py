@@ -22,14 +22,16 @@ try:
     import kubernetes
     import urllib3
     import yaml
-    from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC as AUTH_ARG_SPEC
+    from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC as CORE_ARG_SPEC
     from ansible_collections.kubernetes.core.plugins.module_utils.k8s import client as core_client
 
     IMPORT_ERROR: str | None = None
 except ImportError as missing:
-    AUTH_ARG_SPEC = {}
+    CORE_ARG_SPEC = {}
     IMPORT_ERROR = str(missing)
 
+# A path in an error is worth more than hidden; what a kubeconfig given inline keeps secret is hidden by connect.
+AUTH_ARG_SPEC: dict[str, dict[str, Any]] = {**CORE_ARG_SPEC, "kubeconfig": {"type": "raw", "no_log": False}}
 RETRY_STATUSES = frozenset({429, 502, 503, 504})
 WAIT_ARG_SPEC: dict[str, dict[str, Any]] = {
     "wait_timeout": {"type": "float", "default": 300.0},
@@ -269,6 +271,9 @@ def connect(module: Any) -> Cluster:
             f"A Python package or collection is missing on the controller: {IMPORT_ERROR}",
             hint="Install the packages of requirements.txt and the collections of requirements.yml",
         )
+    inline = module.params.get("kubeconfig")
+    if isinstance(inline, dict):
+        module.no_log_values.update(_texts([user.get("user") for user in inline.get("users") or []]))
     configuration = _configuration(module)
     headers = core_client._create_headers(module)
 
@@ -284,6 +289,13 @@ def connect(module: Any) -> Cluster:
     timeout = module.params.get("request_timeout") or 10.0
     pool = kubernetes.client.ApiClient(configuration).rest_client.pool_manager
     return Cluster(configuration.host, pool, authorize, request_timeout=timeout, patience=3 * timeout)
+
+
+def _texts(value: Any) -> set[str]:
+    """Every string within a value; short ones hide nothing and would be cut out of ordinary words."""
+    if isinstance(value, dict | list):
+        return set().union(*(_texts(item) for item in (value.values() if isinstance(value, dict) else value)))
+    return {value} if isinstance(value, str) and len(value) > 7 else set()
 
 
 def _configuration(module: Any) -> Any:

@@ -47,6 +47,7 @@ from ansible_collections.deepmlhub.inference.plugins.module_utils.survey import 
     survey,
 )
 
+ATTEMPTS = 8
 CONFIG_HASH = f"{ANNOTATION_PREFIX}config-sha256"
 
 
@@ -271,9 +272,19 @@ class Transaction:
         self._changed[key(written)] = (since, int(written["metadata"].get("generation", 0)))
 
     def _migrate(self, live: Object | None) -> None:
-        patch = plan.migration(live) if live else None
-        if live and patch:
-            self._cluster.request("PATCH", path(live), body=patch, content_type="application/json-patch+json")
+        """Makes client-side fields ours; whoever writes in between, as a controller does, makes us look again."""
+        for _attempt in range(ATTEMPTS):
+            patch = plan.migration(live) if live else None
+            if not live or not patch:
+                return
+            try:
+                self._cluster.request("PATCH", path(live), body=patch, content_type="application/json-patch+json")
+                return
+            except ApiError as error:
+                if error.status != 409:
+                    raise
+            live = live_of(self._cluster, [live])[key(live)]
+        raise _restless(live)
 
     def _settle(self, manifest: Object) -> None:
         """Once its autoscaler is gone and the new pods are proven, a Deployment takes the count of its manifest."""
@@ -313,9 +324,12 @@ class Transaction:
                 raise _Failed(str(watched.get("cause") or "Timeout"), report(watched), said)
             self.result.update(said)
         if gate:
-            spec = {**gate, "namespace": wish.namespace, "wait_timeout": max(1.0, deadline - self._clock())}
+            left = max(1.0, deadline - self._clock())
+            waits = {"wait_timeout": left, "wait_sleep": wish.wait_sleep, "request_timeout": wish.request_timeout}
+            spec = {**gate, **waits, "namespace": wish.namespace}
             answered = run_gate(self._cluster, spec, clock=self._clock, sleep=self._sleep)
             self.result["gate"] = answered
+            self.result["notes"] = [*self.result["notes"], *answered["notes"]]
             if not answered["ok"]:
                 said = {"verdict": "failed", "cause": "GateFailed", "evidence": {}, "gate": answered}
                 raise _Failed("GateFailed", [f"The release is healthy, but its gate failed: {answered['msg']}"], said)
@@ -381,7 +395,7 @@ class Transaction:
 
     def _put_back(self, obj: Object, *, keep_replicas: bool) -> None:
         query = {"fieldManager": plan.MANAGER}
-        for _attempt in range(5):
+        for _attempt in range(ATTEMPTS):
             live = live_of(self._cluster, [obj])[key(obj)]
             body = plan.restored(obj, live, keep_replicas=keep_replicas)
             if live is not None and not plan.differs(live, body):
@@ -400,9 +414,7 @@ class Transaction:
             self._note_change(written, since)
             self._migrate(written)
             return
-        raise InferenceError(
-            f"{title(obj)} changes faster than it can be restored", hint="Stop what writes to it, then run rollback.yml"
-        )
+        raise _restless(obj)
 
     def _prunable(self, records: list[history.Record]) -> list[Object]:
         """What earlier releases of this name recorded, this one does not hold, and is still there."""
@@ -471,6 +483,13 @@ class Transaction:
             except ApiError as error:
                 if error.status != 404:
                     raise
+
+
+def _restless(obj: Object | None) -> InferenceError:
+    return InferenceError(
+        f"{title(obj) if obj else 'An object'} changes faster than it can be written",
+        hint="Find in metadata.managedFields who writes to it all the time, stop it, and run again",
+    )
 
 
 def _known(records: list[history.Record]) -> list[Object]:

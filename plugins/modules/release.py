@@ -164,7 +164,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.deepmlhub.inference.plugins.module_utils.cluster import AUTH_ARG_SPEC, WAIT_ARG_SPEC, connect
 from ansible_collections.deepmlhub.inference.plugins.module_utils.errors import InferenceError
 from ansible_collections.deepmlhub.inference.plugins.module_utils.gate import GATE_ARG_SPEC
-from ansible_collections.deepmlhub.inference.plugins.module_utils.probe import load_golden
+from ansible_collections.deepmlhub.inference.plugins.module_utils.probe import prepare
 from ansible_collections.deepmlhub.inference.plugins.module_utils.survey import Wish
 from ansible_collections.deepmlhub.inference.plugins.module_utils.transaction import Transaction
 
@@ -213,7 +213,7 @@ def main() -> None:
     wish = Wish(**{name: module.params[name] for name in OPTIONS})
     try:
         if wish.gate:
-            wish.gate = {**wish.gate, "golden": load_golden(wish.gate["golden"])}
+            wish.gate = prepare(wish.gate)
         teller = _Teller(module.params["progress_path"])
         run = Transaction(connect(module), wish, check_mode=module.check_mode, on_progress=teller)
         states = {"present": run.present, "absent": run.absent, "rolled_back": run.rolled_back}
