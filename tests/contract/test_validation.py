@@ -277,10 +277,6 @@ _WRONG: dict[str, tuple[str, Obj, str, str]] = {
     "role without verbs": (
         "roles", {"metadata": {"name": "r"}, "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": []}]},
         "rules[0].verbs", "Required value"),
-    "binding to what is no role": (
-        "rolebindings",
-        {"metadata": {"name": "b"}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Rule", "name": "r"}},
-        "roleRef.kind", "Unsupported value"),
     "binding of an account without namespace": (
         "rolebindings",
         {"metadata": {"name": "b"}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "r"},
