@@ -8,7 +8,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 Object = Mapping[str, Any]
@@ -69,8 +69,9 @@ class Observation:
             return
         if known is not None and _version(found) < _version(known):
             return
-        created = _unix(get_at(found, "metadata", "creationTimestamp"), -math.inf)
-        self.server_time(t, created)
+        created = _unix(get_at(found, "metadata", "creationTimestamp"))
+        if created is not None:
+            self.server_time(t, created)
         self._objects[resource][uid] = found
         self._arrived[uid] = t
         if resource == "events":
@@ -151,7 +152,8 @@ class Observation:
 
     def local(self, stamp: Any, otherwise: float) -> float:
         """A server's time stamp on the caller's clock, as far as that is known."""
-        return otherwise if math.isinf(self._epoch) else _unix(stamp, otherwise + self._epoch) - self._epoch
+        unix = _unix(stamp)
+        return otherwise if unix is None or math.isinf(self._epoch) else unix - self._epoch
 
     def began(self, found: Object, mark: str) -> float:
         """Since when a mark has stood on an object without a break; the mark "" is its existence."""
@@ -167,7 +169,8 @@ class Observation:
 
     def fresh(self, stamp: Any) -> bool:
         """Whether a time stamp is not from before the change."""
-        return _unix(stamp, math.inf) >= _unix(self._since, -math.inf)
+        unix, since = _unix(stamp), _unix(self._since)
+        return unix is None or since is None or unix >= since
 
     def server_time(self, t: float, stamp: float) -> None:
         """Take in that the server's clock showed C(stamp), in seconds since 1970, at moment C(t)."""
@@ -224,12 +227,11 @@ def _version(found: Object) -> int:
     return int(version) if version.isdecimal() else 0
 
 
-def _unix(stamp: Any, otherwise: float) -> float:
+def _unix(stamp: Any) -> float | None:
     try:
-        moment = datetime.fromisoformat(stamp)
+        return datetime.fromisoformat(stamp).timestamp()
     except (TypeError, ValueError):
-        return otherwise
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return None
 
 
 def get_at(found: Any, *path: str, default: Any = None) -> Any:

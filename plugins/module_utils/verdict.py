@@ -252,7 +252,7 @@ def judge(seen: Observation, t: float, *, unschedulable_timeout: float = 300.0) 
     """
     deployment = seen.deployment()
     if seen.gone:
-        gone = Fact("Gone", "", deployment or {}, reason="Gone", message=seen.gone)
+        gone = Fact("Gone", "", {}, reason="Gone", message=seen.gone)
         return _verdict("failed", seen.gone, seen, gone, _rule(gone))
     if deployment is None:
         return _verdict("progressing", f"waiting for the Deployment {seen.name} to appear")
@@ -391,14 +391,14 @@ def _refusals(seen: Observation, t: float, deployment: Object, newest: Object) -
         pods = seen.owned("pods", *seen.owned("replicasets", deployment))
         if any(seen.local(get_at(pod, "metadata", "deletionTimestamp"), -math.inf) + SILENCE > t for pod in pods):
             age = 0.0  # a pod is ending, so room is about to come
-    began = seen.when(seen.began(newest, "ReplicaFailure"), get_at(condition, "lastTransitionTime"))
+    began = max(cleared, seen.when(seen.began(newest, "ReplicaFailure"), get_at(condition, "lastTransitionTime")))
     spans = [(max(one.first, cleared), one.last) for one in refused]
     yield Fact(
         "FailedCreate",
         message,
         newest,
         sum(one.repeats for one in refused) or 1,
-        min(age, _standing([*spans, (max(began, cleared),) * 2], t)),
+        min(age, _standing([*spans, (began, began)], t)),
         reason="FailedCreate",
         message=message,
     )
@@ -446,8 +446,8 @@ def _container_facts(seen: Observation, t: float, pod: Object, status: Object, l
         yield Fact("ImagePullBackOff", text, pod, repeats, stood, name, reason, message)
     elif reason in STUCK_REASONS:
         again = [(one.first, one.last) for one in told if reason in one.message or message[:40] in one.message]
-        age = max(stood, _standing(again, t) if again else 0.0)
-        yield Fact(reason, message, pod, 1, age, name, reason, message)
+        age = max(stood, _standing(again, t) if again else stood)
+        yield Fact(reason, message, pod, age=age, container=name, reason=reason, message=message)
     elif reason in START_REASONS or (
         text_at(ended, "reason") in NOT_STARTED and not get_at(status, "state", "running")
     ):

@@ -41,6 +41,7 @@ def failed(cause):
         ({"replicas": 0}, {"replicas": None, "updatedReplicas": None}, ""),
         ({}, {"availableReplicas": 2, "observedGeneration": 2}, ""),
         ({}, {"availableReplicas": 3, "updatedReplicas": 3, "replicas": 3}, ""),
+        ({}, {"availableReplicas": 3}, ""),
     ],
 )
 def test_done_is_what_kubectl_calls_done(spec, status, progress):
@@ -115,7 +116,12 @@ def test_the_rollout_is_told_in_one_line_while_it_goes_on():
 def test_a_pod_that_waits_for_something_other_than_its_containers_says_what():
     world = World().running(
         running(ready=True),
-        status={"conditions": [condition("Ready", "False", "ReadinessGatesNotReady", "not in the load balancer yet")]},
+        status={
+            "conditions": [
+                condition("Initialized", "True"),
+                condition("Ready", "False", "ReadinessGatesNotReady", "not in the load balancer yet"),
+            ]
+        },
     )
     verdict = world.judge(1)
     assert verdict["progress"].endswith("inference-api-a: ReadinessGatesNotReady")
@@ -162,7 +168,7 @@ def test_a_list_without_the_deployment_says_that_it_is_gone():
     seen = Observation("inference-api")
     seen.replace(0, "pods", [])
     assert judge(seen, 0)["verdict"] == "progressing"
-    seen.replace(0, "deployments", [])
+    seen.replace(0, "deployments", [{"metadata": {"name": "other", "uid": "o"}}])
     verdict = judge(seen, 0)
     assert (verdict["cause"], verdict["evidence"]["message"]) == ("Gone", "There is no Deployment inference-api")
 
@@ -398,6 +404,7 @@ def test_other_words_for_a_failed_pull_count_too(reason):
     assert outcome(world, 1) == PROGRESSING
     world.event(1, "pod-a", "Failed", "Failed to pull image: unavailable", container="api", count=3)
     assert outcome(world, 1) == failed("ImagePullBackOff")
+    assert world.judge(1)["evidence"]["message"] == "unavailable"
 
 
 def test_a_signature_that_is_refused_is_final():
@@ -541,6 +548,7 @@ def test_the_third_exit_is_proof(code):
     last = {"exitCode": code, "reason": "Error"}
     world = World().running(ended(code))
     assert outcome(world, 1) == PROGRESSING
+    assert world.judge(1)["progress"] == f"0 of 2 ready, waiting for inference-api-a: Error, exit code {code}"
     world.pod(2, running(restarts=1, last=last))
     assert outcome(world, 2) == PROGRESSING
     world.pod(3, waiting("CrashLoopBackOff", restarts=1, last=last))
@@ -604,7 +612,9 @@ def test_a_container_that_a_lost_node_ended_has_not_crashed():
 
 
 def test_a_server_that_ends_well_is_told_so():
-    world = World().running(waiting("CrashLoopBackOff", restarts=2, last={"exitCode": 0, "reason": "Completed"}))
+    world = World().running(waiting("CrashLoopBackOff", restarts=1, last={"exitCode": 0, "reason": "Completed"}))
+    assert outcome(world, 0) == PROGRESSING
+    world.pod(1, waiting("CrashLoopBackOff", restarts=2, last={"exitCode": 0, "reason": "Completed"}))
     verdict = world.judge(1)
     assert (verdict["cause"], verdict["evidence"]["exit_code"]) == ("CrashLoopBackOff", 0)
     assert "ends by itself (exit code 0)" in verdict["summary"]
@@ -655,6 +665,13 @@ def test_an_init_container_that_stays_is_a_sidecar_and_must_not_end():
     )
     assert outcome(world, 1) == failed("CrashLoopBackOff")
     assert world.judge(1)["evidence"]["image"] == "registry.example/proxy"
+
+
+def test_an_init_container_with_a_restart_policy_of_its_own_is_no_sidecar():
+    spec = {"initContainers": [{"name": "fetch", "restartPolicy": "OnFailure"}]}
+    done = ended(0, "Completed", restarts=4, name="fetch")
+    world = World().running(waiting("PodInitializing"), spec=spec, status={"initContainerStatuses": [done]})
+    assert outcome(world, 1) == PROGRESSING
 
 
 def test_the_second_container_of_a_pod_counts():
@@ -714,9 +731,9 @@ def test_a_volume_that_names_nothing_has_failed_after_5_s():
 
 def test_silence_after_two_refusals_counts_as_still_failing():
     world = World().running(waiting("ContainerCreating"))
-    world.event(1, "pod-a", "FailedMount", MISSING, count=2)
-    assert outcome(world, 12.9) == PROGRESSING
-    assert outcome(world, 13) == failed("FailedMount")
+    world.event(0, "pod-a", "FailedMount", MISSING, count=2)
+    assert outcome(world, 11.9) == PROGRESSING
+    assert outcome(world, 12) == failed("FailedMount")
 
 
 def test_the_words_of_the_missing_thing_are_shown_before_the_later_time_out():
@@ -736,6 +753,7 @@ def test_a_volume_that_only_does_not_come_takes_longer(reason):
     assert outcome(world, 66.9) == PROGRESSING
     assert outcome(world, 67) == failed("FailedMount")
     assert world.judge(67)["evidence"]["reason"] == reason
+    assert world.judge(67)["evidence"]["message"] == "mount failed: exit status 32"
 
 
 @pytest.mark.parametrize("reason", ["Pulling", "Pulled", "Created", "Started"])
@@ -744,7 +762,7 @@ def test_a_volume_that_came_is_forgotten(reason):
     world.event(1, "pod-a", "FailedMount", MISSING, count=9)
     world.event(2, "pod-a", reason, container="api", kind="Normal")
     assert outcome(world, 99) == PROGRESSING
-    world.event(3, "pod-a", "FailedMount", MISSING, count=10, first=1)
+    world.event(3, "pod-a", "FailedMount", "another one does not come", count=10)
     assert outcome(world, 99) == failed("FailedMount")
 
 
@@ -798,6 +816,8 @@ def refused(message=QUOTA, *, there=1):
 )
 def test_a_refusal_that_lasts_5_s_is_proof(message, summary):
     world = refused(message)
+    world.replica_set(version="1", created=-60)
+    world.pod(0, running(ready=True), version="1", name="old", created=-50)
     assert outcome(world, 4) == PROGRESSING
     world.event(4.9, "rs2", "FailedCreate", message, count=9, first=0, uid="first")
     assert outcome(world, 5.5) == PROGRESSING
@@ -807,6 +827,13 @@ def test_a_refusal_that_lasts_5_s_is_proof(message, summary):
     assert summary in verdict["summary"]
     assert (verdict["evidence"]["message"], verdict["evidence"]["pod"]) == (message, None)
     assert verdict["evidence"]["events"] == [{"reason": "FailedCreate", "message": message, "count": 10}]
+
+
+@pytest.mark.parametrize(("message", "age"), [(QUOTA, 12), ("no", 12), ("failed calling webhook: refused", 19)])
+def test_silence_after_one_refusal_counts_as_still_refused(message, age):
+    world = refused(message)
+    assert outcome(world, age - 0.1) == PROGRESSING
+    assert outcome(world, age) == failed("FailedCreate")
 
 
 def test_without_events_the_condition_tells():
@@ -949,6 +976,8 @@ def test_what_was_seen_arriving_is_more_exact_than_its_stamp():
 
 def test_a_new_watcher_knows_since_when_a_pod_has_waited_for_a_node():
     assert outcome(unschedulable(t=100), 100) == failed("Unschedulable")
+    assert outcome(unschedulable(t=100), 100, unschedulable_timeout=99) == failed("Unschedulable")
+    assert outcome(unschedulable(t=100), 100, unschedulable_timeout=99.1) == PROGRESSING
 
 
 def test_a_pod_that_is_held_back_on_purpose_is_not_unschedulable():
@@ -994,6 +1023,7 @@ def test_a_node_that_is_being_added_is_progress():
     verdict = world.judge(200)
     assert verdict["verdict"] == "progressing"
     assert verdict["progress"] == "0 of 2 ready, waiting for inference-api-a: a node is being added"
+    assert verdict["evidence"]["message"] == f"{NO_CPU} pod triggered scale-up: [{{pool 0->1 (max: 3)}}]"
     assert outcome(world, 307.9) == PROGRESSING
     assert outcome(world, 308) == failed("Unschedulable")
 
@@ -1164,6 +1194,15 @@ def test_events_of_the_newer_kind_count_by_their_series():
     event["series"] = {"count": 3, "lastObservedTime": "2026-11-23T06:00:50.123456Z"}
     world.tell(51, "events", event)
     assert outcome(world, 51) == failed("ImagePullBackOff")
+
+
+def test_an_event_without_a_count_happened_once():
+    world = World().running(waiting("ImagePullBackOff", "i/o timeout"))
+    for number in range(3):
+        assert outcome(world, number) == PROGRESSING
+        event = world.event(number, "pod-a", "Failed", "Failed to pull image", container="api", uid=f"e{number}")
+        world.tell(number, "events", {**event, "count": None})
+    assert outcome(world, 3) == failed("ImagePullBackOff")
 
 
 def test_an_event_that_expired_still_happened():

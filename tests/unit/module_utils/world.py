@@ -21,8 +21,8 @@ def stamp(t: float) -> str:
 class World:
     """A Deployment of two replicas, its ReplicaSets, Pods and Events, told to an Observation as they are made."""
 
-    def __init__(self, *, generation: int = 0, since: str | None = None) -> None:
-        self.seen = Observation("inference-api", generation=generation, since=since)
+    def __init__(self, **options: Any) -> None:
+        self.seen = Observation("inference-api", **options)
         self._versions = itertools.count(100)
         self.tell(-60, "events", self._object("clock", -60))  # an old object, so that the server's clock is known
         self.deployment_object: dict[str, Any] = {}
@@ -106,7 +106,18 @@ class World:
         self.deployment(t)
         self.replica_set(t)
         self.pod(t, *containers, **more)
+        self._noise(t)
         return self
+
+    def _noise(self, t: float) -> None:
+        """What concerns nobody, with names before and after all others."""
+        for name in ("AAA", "aaa", "zzz"):
+            for about in ("pod-a", "rs2"):
+                self.event(t, about, name, "Killing: a probe", container="api", count=50, kind="Normal")
+            self.event(t, "pod-a", "Failed", f"Failed to pull image {name}", container=name, count=50, kind="Normal")
+        timeless = self.event(t, "aaa", "aaa")
+        del timeless["metadata"]["creationTimestamp"]
+        self.tell(t, "events", timeless)
 
     def _object(
         self, name: str, created: float, *, uid: str = "", owner: str = "", generation: int = 1, **more: Any
