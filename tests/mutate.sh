@@ -1,6 +1,6 @@
 #!/bin/sh
 # Changes one rule of the verdict at a time and sees whether a test notices: at least 90 % must be noticed.
-# usage: tests/mutate.sh [PYTHON]; the configuration is the table cosmic-ray in pyproject.toml
+# usage: tests/mutate.sh [PYTHON]; takes about 20 minutes; the configuration is the table cosmic-ray in pyproject.toml
 set -eu
 cd "$(dirname "$0")/.."
 bin=$(dirname "$(realpath -s "${1:-.venv/bin/python}")")
@@ -16,4 +16,16 @@ cr-filter-operators session.sqlite pyproject.toml
 cosmic-ray baseline pyproject.toml
 cosmic-ray exec pyproject.toml session.sqlite
 cr-report --surviving-only --show-diff session.sqlite
-cr-rate --fail-over 10 session.sqlite
+# cr-rate would count the mutants that were left out as noticed.
+python - <<'END'
+import sqlite3
+import sys
+
+counts = dict(sqlite3.connect("session.sqlite").execute(
+    "select test_outcome, count(*) from work_results where test_outcome is not null group by 1"
+))
+missed = counts.get("SURVIVED", 0)
+noticed = sum(counts.values()) - missed
+print(f"{noticed} of {noticed + missed} mutants noticed: {noticed / (noticed + missed):.1%}")
+sys.exit(noticed < 0.9 * (noticed + missed))
+END
