@@ -338,11 +338,13 @@ class Worker:
         self.event(container, "Normal", "Created", "Container created")
         given = [volumes.substitute(text, env) for text in container.spec.get("command") or []]
         args = [volumes.substitute(text, env) for text in container.spec.get("args") or []]
-        command = given or [expand(text, self.address) for text in image.command]
-        if not (given or args):
-            args = [expand(text, self.address) for text in image.args]
-        argv = [paths.real(text) for text in command + args]
-        env = {name: paths.real(value) for name, value in env.items()}
+        # only what the container says of itself speaks of its mount paths
+        argv = [paths.real(text) for text in given] or [expand(text, self.address) for text in image.command]
+        if args:
+            argv += [paths.real(text) for text in args]
+        elif not given:
+            argv += [expand(text, self.address) for text in image.args]
+        env = {name: value if base.get(name) == value else paths.real(value) for name, value in env.items()}
         workdir = Path(paths.real(container.spec.get("workingDir") or ""))
         if not workdir.is_absolute() or not workdir.is_dir():  # a directory of the image
             workdir = Path(expand(image.workdir, self.address))
@@ -404,7 +406,7 @@ class Worker:
             problem = await self._attempt(container, probe)
             if container.ended is not ended or ended.done() or (kind != "readiness" and self.deleted.is_set()):
                 return
-            if problem:
+            if problem is not None:
                 good, bad = 0, bad + 1
                 self.event(container, "Warning", "Unhealthy", f"{_PROBES[kind]} probe failed: {problem}")
             else:
@@ -427,7 +429,7 @@ class Worker:
                 self.write()
                 return
             # a kubelet looks once more soon after the start for what may become ready, then every period
-            soon = first and problem and kind != "liveness"
+            soon = first and problem is not None and kind != "liveness"
             await asyncio.sleep(min(period, 1.0) if soon else period)
             first = False
 
@@ -456,7 +458,8 @@ class Worker:
         if "sleep" in hook:
             await asyncio.sleep(hook["sleep"]["seconds"])
             return
-        if problem := await self._attempt(container, {**hook, "timeoutSeconds": 3600}):
+        problem = await self._attempt(container, {**hook, "timeoutSeconds": 3600})
+        if problem is not None:
             kind = "PreStop" if container.stopping else "PostStart"
             self.event(container, "Warning", f"Failed{kind}Hook", f"{kind}Hook failed: {problem}")
 
