@@ -122,7 +122,7 @@ def _pod_security(api: Api, kind: Kind, obj: Obj, pod: Obj, call: Call) -> None:
 
 def _bounds(api: Api, pod: Obj, type_: str) -> Iterator[Obj]:
     for limits in api.all("LimitRange", pod["metadata"]["namespace"]):
-        yield from (item for item in limits["spec"].get("limits") or [] if item.get("type") == type_)
+        yield from (item for item in limits.get("spec", {}).get("limits") or [] if item.get("type") == type_)
 
 
 def _limit_defaults(api: Api, pod: Obj) -> None:
@@ -228,7 +228,7 @@ def _unspecified(obj: Obj, hard: Obj) -> Iterator[str]:
 
 def _quota(api: Api, kind: Kind, obj: Obj, space: str) -> None:
     for quota in api.all("ResourceQuota", space):
-        name, hard = quota["metadata"]["name"], quota["spec"].get("hard") or {}
+        name, hard = quota["metadata"]["name"], quota.get("spec", {}).get("hard") or {}
         if kind.kind == "Pod" and (missing := "; ".join(_unspecified(obj, hard))):
             raise errors.forbidden(kind, obj["metadata"]["name"], f"failed quota: {name}: must specify {missing}")
         used = _used(api, space, hard)
@@ -258,7 +258,7 @@ def recount(api: Api, space: str) -> None:
     """Keep status.used of the namespace's quotas."""
     for found in api.all("ResourceQuota", space):
         quota = fields.copy(found)
-        hard = quota["spec"].get("hard") or {}
+        hard = quota.get("spec", {}).get("hard") or {}
         used = {resource: _spell(resource, value) for resource, value in _used(api, space, hard).items()}
         if quota.get("status") != {"hard": hard, "used": used}:
             quota["status"] = {"hard": hard, "used": used}

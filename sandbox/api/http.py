@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 Obj = dict[str, Any]
+_LOG = logging.getLogger(__name__)
 _PATCHES = (patches.JSON, patches.MERGE, patches.STRATEGIC, patches.APPLY)
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "GET": "get", "HEAD": "get"}
 _BOOKMARK_SECONDS = 60.0
@@ -117,6 +119,10 @@ class Server:
         except ConnectionAbortedError:
             _abort(receive)
             return
+        except Exception as error:
+            _LOG.exception("%s %s failed", request.method, request.url.path)
+            failure = ApiStatus(500, "InternalError", f"Internal error occurred: {error!r}", {})
+            response = JSONResponse(failure.body(), failure.code)
         with suppress(ConnectionAbortedError):
             await response(scope, receive, tell)
             return
@@ -378,7 +384,7 @@ class Server:
         self.api.listeners.append(hear)
         self._streams.add(queue)
         loop = asyncio.get_running_loop()
-        end = loop.time() + float(query.get("timeoutSeconds") or 1800)
+        end = loop.time() + (_number(query, "timeoutSeconds") or 1800)
         bookmarks = query.get("allowWatchBookmarks") in ("1", "true")
         try:
             if initial and query.get("sendInitialEvents") == "true":
@@ -452,13 +458,10 @@ class Server:
         if self.api.runtime is None:
             return Response("", media_type="text/plain")
 
-        def number(name: str) -> int | None:
-            return int(query[name]) if query.get(name) else None
-
         chunks = self.api.runtime.log(
             pod, container, previous=query.get("previous") == "true", follow=query.get("follow") == "true",
-            tail=number("tailLines"), since_seconds=number("sinceSeconds"),
-            timestamps=query.get("timestamps") == "true", limit_bytes=number("limitBytes"),
+            tail=_number(query, "tailLines"), since_seconds=_number(query, "sinceSeconds"),
+            timestamps=query.get("timestamps") == "true", limit_bytes=_number(query, "limitBytes"),
         )  # fmt: skip
         first = await anext(chunks, b"")
 
@@ -595,6 +598,14 @@ def _proxy_name(text: str) -> tuple[str, str, str]:
     return "", parts[0], parts[1] if len(parts) > 1 else ""
 
 
+def _number(query: Mapping[str, str], name: str) -> int | None:
+    text = query.get(name)
+    try:
+        return int(text) if text else None
+    except ValueError:
+        raise errors.bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+
+
 def _call(request: Request, user: User) -> Call:
     query = request.query_params
     dry_run = query.getlist("dryRun")
@@ -638,11 +649,10 @@ async def _body(request: Request, kind: Kind) -> Any:
 
 
 async def _options(request: Request) -> Obj:
-    raw = await request.body()
-    options = json.loads(raw) if raw else {}
-    query = request.query_params
+    raw, query = await request.body(), request.query_params
+    options = _yaml(raw) if raw else {}
     if "gracePeriodSeconds" in query:
-        options["gracePeriodSeconds"] = int(query["gracePeriodSeconds"])
+        options["gracePeriodSeconds"] = _number(query, "gracePeriodSeconds")
     if "propagationPolicy" in query:
         options["propagationPolicy"] = query["propagationPolicy"]
     return options if isinstance(options, dict) else {}
@@ -653,6 +663,9 @@ def _typed(body: Any, kind: Kind) -> Obj:
     if not isinstance(body, dict):
         raise errors.bad_request(f"the object provided is unrecognized (must be of type {kind.kind})")
     said, version = body.get("kind", kind.kind), body.get("apiVersion", kind.api_version)
+    if not isinstance(said, str) or not isinstance(version, str):
+        text = f"the object provided is unrecognized (must be of type {kind.kind}): couldn't get version/kind"
+        raise errors.bad_request(text)
     if said != kind.kind:
         short = version.rpartition("/")[2]
         source = version.partition("/")[0] if "/" in version else short

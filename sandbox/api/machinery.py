@@ -168,7 +168,7 @@ class Api:
                 )
             found = [obj for obj in found if _position(obj, namespace) >= start]
         meta: Obj = {"resourceVersion": str(version)}
-        limit = int(query.get("limit") or 0)
+        limit = int(query.get("limit") or 0) if query.get("limit", "0").isdigit() else 0
         if limit and len(found) > limit:
             meta["continue"] = _token(version, _position(found[limit - 1], namespace))
             if not query.get("labelSelector") and not query.get("fieldSelector"):
@@ -342,18 +342,18 @@ class Api:
         self, kind: Kind, name: str, namespace: str | None, config: Any, call: Call, subresource: str = ""
     ) -> tuple[Obj, bool]:
         """Server-side apply; the second value says whether the object was created."""
-        meta = config.setdefault("metadata", {})
+        if problems := list(fields.problems(schema.of(kind), config)):
+            where = f"{namespace}/{name}" if namespace else name
+            told = problems[0] if len(problems) == 1 else "\n  ".join(["errors:", *problems])
+            text = f"failed to create typed patch object ({where}; {kind.api_version}, Kind={kind.kind}): {told}"
+            raise ApiStatus(500, "", text)
+        meta = config["metadata"] = config.get("metadata") or {}
         if meta.setdefault("name", name) != name:
             text = f"the name of the object ({meta['name']}) does not match the name on the URL ({name})"
             raise errors.bad_request(text)
         if meta.get("managedFields"):
             raise errors.bad_request("metadata.managedFields must be nil")
         live = self.find(kind.kind, name, namespace)
-        if problems := list(fields.problems(schema.of(kind), config)):
-            where = f"{namespace}/{name}" if namespace else name
-            told = problems[0] if len(problems) == 1 else "\n  ".join(["errors:", *problems])
-            text = f"failed to create typed patch object ({where}; {kind.api_version}, Kind={kind.kind}): {told}"
-            raise ApiStatus(500, "", text)
         if live is None and kind.namespaced:
             self._in_namespace(meta, namespace)
         who = ownership.Who(call.manager, "Apply", subresource)
@@ -391,7 +391,9 @@ class Api:
             obj["status"] = live.get("status", {})
         if subresource != "status" and kind.kind == "Service":
             obj = fields.copy(obj)
-            _keep_allocated(obj["spec"], live["spec"])
+            _keep_allocated(obj.setdefault("spec", {}), live["spec"])
+        if kind.kind == "Namespace":
+            obj["spec"] = live["spec"]
         obj = fields.copy(obj)
         rules.default(kind.kind, obj)
         if not applied:
@@ -673,7 +675,7 @@ class Api:
         bound = [
             budget
             for budget in self.all(kind.kind, meta["namespace"])
-            if rules.matches(budget["spec"].get("selector"), meta.get("labels"))
+            if rules.matches(budget.get("spec", {}).get("selector"), meta.get("labels"))
         ]
         running = pod.get("status", {}).get("phase") == "Running" and "deletionTimestamp" not in meta
         for budget in bound if running else []:
@@ -682,7 +684,9 @@ class Api:
                 status.get(k, 0) for k in ("disruptionsAllowed", "currentHealthy", "desiredHealthy")
             )
             unready = not _is_ready(pod)
-            if unready and (healthy >= needed or budget["spec"].get("unhealthyPodEvictionPolicy") == "AlwaysAllow"):
+            if unready and (
+                healthy >= needed or budget.get("spec", {}).get("unhealthyPodEvictionPolicy") == "AlwaysAllow"
+            ):
                 continue
             text = f"The disruption budget {name} needs {needed} healthy pods and has {healthy} currently"
             if status.get("observedGeneration", 0) < _meta(budget)["generation"]:

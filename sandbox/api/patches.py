@@ -36,7 +36,10 @@ def patched(kind: Kind, live: Obj, patch: Json, how: str) -> Obj:
         )
     if how == MERGE:
         return merge(live, patch)  # type: ignore[no-any-return]
-    return strategic(schema.of(kind), fields.copy(live), patch)  # type: ignore[no-any-return]
+    try:
+        return strategic(schema.of(kind), fields.copy(live), patch)  # type: ignore[no-any-return]
+    except (AttributeError, TypeError):
+        raise bad_request("invalid patch: a list that merges by a key holds something that has no such key") from None
 
 
 def _json(live: Obj, patch: Json) -> Obj:
