@@ -62,6 +62,12 @@ lock: ## resolve the requirements*.in files anew into pinned, hashed requirement
 	$(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header requirements-app.in -o requirements-app.txt
 	$(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header requirements-dev.in -c requirements-app.txt -o requirements-dev.txt
 	$(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header requirements-heavy.in -c requirements-app.txt -o requirements-heavy.txt
+	$(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header requirements-bench.in -o requirements-bench.txt
+
+.PHONY: setup-bench
+setup-bench: $(STAMP) ## install the servers that the bench compares the app with into .venv-bench; 400 MB
+	@test -x .venv-bench/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-bench
+	@$(BIN)/uv pip install --quiet --python .venv-bench/bin/python --require-hashes -r requirements-bench.txt
 
 .PHONY: setup-heavy
 setup-heavy: $(STAMP) ## install what only some tests want (a real MLflow server) into .venv-heavy; 600 MB
