@@ -14,6 +14,7 @@ from ansible_collections.deepmlhub.inference.plugins.module_utils.cluster import
 from ansible_collections.deepmlhub.inference.plugins.module_utils.errors import InferenceError
 from ansible_collections.deepmlhub.inference.plugins.module_utils.objects import (
     ANNOTATION_PREFIX,
+    KINDS,
     Object,
     in_namespace,
     key,
@@ -47,11 +48,17 @@ def present(
         live = _apply_namespace(cluster, name, labels, live, check_mode, result)
     elif live is not None:
         _demand_labels(name, labels, live)
-    for manifest in (in_namespace(policy, name) for policy in policies):
+    wanted = [in_namespace(policy, name) for policy in policies]
+    for manifest in wanted:
         if live is None and check_mode:
             _note_change(result, None, manifest)
             continue
         _apply_one(cluster, manifest, check_mode, result)
+    if live is not None and not live["metadata"].get("unread"):
+        for obj in _outdated(cluster, name, {key(manifest) for manifest in wanted}):
+            _note_change(result, obj, {})
+            if not check_mode:
+                _delete(cluster, obj)
     return result
 
 
@@ -187,6 +194,17 @@ def _apply_one(cluster: Cluster, manifest: Object, check_mode: bool, result: dic
         _note_change(result, live, predicted)
         if not check_mode:
             apply(cluster, manifest)
+
+
+def _outdated(cluster: Cluster, name: str, wanted: set[str]) -> list[Object]:
+    """Quotas and limits that we applied once and that are no longer asked for."""
+    found = []
+    for kind in ("ResourceQuota", "LimitRange"):
+        for item in _listed(cluster, name, "/api/v1", KINDS[kind].plural, kind)[1]:
+            obj = {**item, "apiVersion": "v1", "kind": kind}
+            if key(obj) not in wanted and plan.applied_by_us(obj):
+                found.append(obj)
+    return found
 
 
 def _note_change(result: dict[str, Any], live: Object | None, predicted: Object) -> None:

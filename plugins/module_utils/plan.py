@@ -125,6 +125,11 @@ def owns_replicas(live: Mapping[str, Any] | None, managers: Collection[str]) -> 
     )
 
 
+def applied_by_us(live: Mapping[str, Any]) -> bool:
+    """Whether an apply of ours made the object what it is."""
+    return any(e.get("manager") == MANAGER and e.get("operation") == "Apply" for e in _entries(live))
+
+
 def to_migrate(live: Mapping[str, Any] | None) -> list[Object]:
     """The managedFields entries whose fields must become ours before we can drop any of them."""
     return [

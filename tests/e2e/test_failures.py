@@ -11,7 +11,7 @@ import pytest
 from .conftest import Sandbox
 
 TINY = {"requests": {"memory": "16Mi"}, "limits": {"memory": "24Mi"}}
-HUGE = {"requests": {"cpu": "1000"}, "limits": {"cpu": "1000"}}
+HUGE = {"requests": {"cpu": "9"}, "limits": {"cpu": "9"}}
 
 FAILURES = [
     ("image not found", {"inference_workload_image": "sandbox/inference-api:absent"}, "ImagePullBackOff", "absent"),
@@ -19,7 +19,7 @@ FAILURES = [
     ("out of memory", {"inference_workload_resources": TINY}, "OOMKilled", "24Mi"),
     (
         "no node",
-        {"inference_workload_resources": HUGE, "namespace_config_quota": {}},
+        {"inference_workload_resources": HUGE},
         "Unschedulable",
         "Insufficient cpu",
     ),
