@@ -12,7 +12,7 @@ from sandbox.api.kinds import BY_KIND
 from sandbox.api.machinery import Api, Call
 from sandbox.api.quantity import parse
 from sandbox.api.rules import matches
-from sandbox.controller import Obj, Recorder, condition, is_pod_ready, seconds, stamp
+from sandbox.controller import Obj, Recorder, condition, seconds, stamp
 from sandbox.metrics import Meter
 
 _TOLERANCE = 0.1
@@ -47,6 +47,13 @@ class _Unavailable(Exception):
 
 def _no_metric(name: str, why: str) -> _Unavailable:
     return _Unavailable("FailedGetResourceMetric", f"failed to get {name} utilization: {why}")
+
+
+def _says_something(pod: Obj, measured: Obj) -> bool:
+    """Whether a pod's CPU was measured while it was ready: its start says nothing of its work."""
+    ready = condition(pod["status"], "Ready")
+    since = seconds(measured["timestamp"]) - float(measured["window"].removesuffix("s"))
+    return ready.get("status") == "True" and since >= seconds(ready["lastTransitionTime"])
 
 
 class Autoscaler:
@@ -155,7 +162,7 @@ class Autoscaler:
     def _from_resource(self, target: Obj, name: str, goal: Obj, current: int) -> tuple[int, int, float]:
         """(replicas wanted, utilization in percent, average use of a pod)."""
         namespace = target["metadata"]["namespace"]
-        measured = {pod["metadata"]["name"]: pod["containers"] for pod in self._meter.pods(namespace)}
+        measured = {pod["metadata"]["name"]: pod for pod in self._meter.pods(namespace)}
         pods = [
             pod for pod in self._api.all("Pod", namespace)
             if matches(target["spec"]["selector"], pod["metadata"].get("labels"))
@@ -178,10 +185,10 @@ class Autoscaler:
                 asked[pod_name] += float(parse(request or "0"))
             if pod_name not in measured:
                 (idle if pod["status"].get("phase") == "Pending" else missing).append(pod_name)
-            elif name == "cpu" and not self._is_measurable(pod):
+            elif name == "cpu" and not _says_something(pod, measured[pod_name]):
                 idle.append(pod_name)
             else:
-                use[pod_name] = sum(float(parse(c["usage"][name])) for c in measured[pod_name])
+                use[pod_name] = sum(float(parse(c["usage"][name])) for c in measured[pod_name]["containers"])
         if not measured:
             what = "no metrics returned from resource metrics API"
             raise _no_metric(name, f"unable to get metrics for resource {name}: {what}")
@@ -213,11 +220,6 @@ class Autoscaler:
                 if (second < 1 and wanted > current) or (second > 1 and wanted < current):
                     wanted = current
         return wanted, utilization, average
-
-    def _is_measurable(self, pod: Obj) -> bool:
-        """Whether a pod's CPU says something: it is ready, and not only since the last look."""
-        ready = condition(pod["status"], "Ready")
-        return is_pod_ready(pod) and self._api.clock() - seconds(ready["lastTransitionTime"]) >= self._interval
 
     # --- what may be done ---------------------------------------------------------------------------------------------
 

@@ -123,12 +123,6 @@ class Recorder:
             return
         self._seen[same] = (space, name)
 
-    def forget(self, uid: str) -> None:
-        """Nothing more will be told of this object."""
-        self._tokens.pop(uid, None)
-        self._seen = {key: value for key, value in self._seen.items() if key[0] != uid}
-        self._similar = {key: value for key, value in self._similar.items() if key[0] != uid}
-
 
 class Controller:
     """Brings objects to what they should be, one key at a time, whenever something that matters has changed."""

@@ -37,11 +37,13 @@ class Proxy:
             return
         self._turn += 1
         try:
-            backend = await asyncio.open_connection(*self.targets[self._turn % len(self.targets)])
+            source, sink = await asyncio.open_connection(*self.targets[self._turn % len(self.targets)])
         except OSError:
             writer.transport.abort()
             return
-        await asyncio.gather(_pump(reader, backend[1]), _pump(backend[0], writer))
+        await asyncio.gather(_pump(reader, sink), _pump(source, writer))
+        writer.close()
+        sink.close()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
