@@ -6,7 +6,7 @@ import base64
 import re
 from typing import TYPE_CHECKING, Any
 
-from sandbox.api import quantity
+from sandbox.api import quantity, schema
 from sandbox.api.errors import Cause
 from sandbox.api.fields import dumps
 
@@ -666,11 +666,34 @@ def _frozen(spec: Obj) -> Obj:
     return kept
 
 
+_WRITTEN = ("spec", "roleRef", "subjects")  # the parts of an object that a user fills in
+_MAY_LACK = ("podSelector",)  # required by the schema, but Go's empty selector will do
+
+
+def _missing(node: schema.Node, value: Any, at: str) -> Iterator[Cause]:
+    """Fields that the schema requires and the object lacks."""
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _missing(schema.items(node), item, f"{at}[{index}]")
+    elif isinstance(value, dict):
+        for key in node.get("required") or ():
+            if key not in value and key not in _MAY_LACK:
+                yield _required(f"{at}.{key}")
+        for key, field in value.items():
+            yield from _missing(schema.child(node, key) or {}, field, f"{at}.{key}")
+
+
 def check(kind: Kind, obj: Obj, old: Obj | None = None) -> list[Cause]:
     """Everything that validation has against the object; `old` is what an update replaces."""
     found = list(_metadata(kind, obj))
     if kind.kind in _CHECKS:
         found += _CHECKS[kind.kind](obj)
+    told = {cause.field for cause in found}
+    if kind.kind in ("RoleBinding", "ClusterRoleBinding") and not obj.get("roleRef"):
+        found.append(_required("roleRef"))
+    for part in _WRITTEN:
+        lacking = _missing(schema.child(schema.of(kind), part) or {}, obj.get(part), part)
+        found += [cause for cause in lacking if cause.field not in told]
     if old is not None:
         found += _unchanged(kind.kind, obj, old)
     return found
