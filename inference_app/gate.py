@@ -97,10 +97,13 @@ class Batcher:
     def _predict(self, tables: list[Table]) -> list[Body | Exception]:
         """One answer or error a table; a table that fails doesn't fail its neighbours. Never raises."""
         try:
-            matrix = np.array(list(chain.from_iterable(tables)), dtype=np.float64)
+            counts = [len(table) for table in tables]
+            numbers = chain.from_iterable(chain.from_iterable(tables))
+            width = self._model.width
+            matrix = np.fromiter(numbers, np.float64, sum(counts) * width).reshape(-1, width)
             if not np.abs(matrix).max() <= FLOAT32_MAX:
                 raise NoAnswer
-            return list(self._model.answers(matrix, [len(table) for table in tables]))
+            return list(self._model.answers(matrix, counts))
         except Exception as error:
             if len(tables) > 1:
                 return [result for table in tables for result in self._predict([table])]

@@ -35,7 +35,7 @@ class Predict:
     @staticmethod
     def encode(answer: dict[str, Any], asked: Asked, model: Model) -> bytes:  # noqa: ARG004
         """A body from an answer."""
-        return orjson.dumps(answer)
+        return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
 
     @staticmethod
     def refuse(error: RequestError) -> bytes:
@@ -81,12 +81,12 @@ class Infer:
                 data = answer[output.name]
                 shape = [len(data), *output.shape[1:]]
                 if len(shape) == 2:
-                    data = [number for row in data for number in row]
+                    data = data.ravel()
                 tensors.append({"name": output.name, "shape": shape, "datatype": output.datatype, "data": data})
         body = {"model_name": model.name, "model_version": model.version, "outputs": tensors}
         if asked.request.id is not None:
             body["id"] = asked.request.id
-        return orjson.dumps(body)
+        return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
     @staticmethod
     def refuse(error: RequestError) -> bytes:

@@ -139,5 +139,5 @@ def test_rows_that_wait_together_get_each_their_own_answer(wine: Path, backend: 
     alone = [model.answers(WINE.data[i : i + 1], [1])[0] for i in range(0, 178, 20)]
     together = model.answers(WINE.data[::20], [1] * len(alone))
     for one, many in zip(alone, together, strict=True):
-        assert one["predictions"] == many["predictions"]
+        assert one["predictions"].tolist() == many["predictions"].tolist()
         assert one["probabilities"][0] == pytest.approx(many["probabilities"][0])

@@ -68,7 +68,8 @@ def fast(body: bytes) -> list[list[float]] | None:
         table = parse.table(body, WIDTH, MAX_ROWS)
         with np.errstate(all="ignore"):
             try:
-                fits = bool(np.abs(np.array(table, dtype=np.float64)).max() <= FLOAT32_MAX)
+                flat = np.fromiter((number for row in table for number in row), np.float64)
+                fits = bool(np.abs(flat).max() <= FLOAT32_MAX)
             except OverflowError:
                 fits = False
         if not fits:

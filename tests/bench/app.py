@@ -361,7 +361,8 @@ def main() -> int:
             if inside:
                 lines += [
                     f"Inside 0.5 CPU and 256 MiB, 64 connections: {inside['rate']:,.0f} requests/s, "
-                    f"p99 {inside['p99']:.0f} ms, {inside['failed']} failed, ready after {inside['ready']:.1f} s, {inside['memory']:.0f} MiB, "
+                    f"p99 {inside['p99']:.0f} ms, {inside['failed']} failed, ready after {inside['ready']:.1f} s, "
+                    f"{inside['memory']:.0f} MiB, "
                     f"{'KILLED' if inside['killed'] else 'not killed'}.",
                     "",
                 ]

@@ -91,4 +91,4 @@ if __name__ == "__main__":
 
     host, port, path, body, connections, seconds = sys.argv[1:]
     work = load(host, int(port), path, Path(body).read_bytes(), int(connections), float(seconds))
-    print(json.dumps(uvloop.run(work)))  # noqa: T201
+    print(json.dumps(uvloop.run(work)))
