@@ -8,18 +8,37 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import uvicorn
 import yaml
+from ansible_collections.deepmlhub.inference.plugins.module_utils import gke_exec
 
 from sandbox.google import State, make_asgi
 
 ROOT = Path(__file__).parents[1]
 DEPLOYER = "deployer@demo-project.iam.gserviceaccount.com"
 TARGET = "release@demo-project.iam.gserviceaccount.com"
+
+
+class Time:
+    """A clock that only sleeping moves, for google-auth's pauses and our patience with them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr("google.auth._exponential_backoff.time", SimpleNamespace(sleep=self.sleep))
+        monkeypatch.setattr(gke_exec, "time", SimpleNamespace(time=time.time, monotonic=self.monotonic))
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import shutil
 import stat
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,13 @@ GOOGLE_PLUGIN = "gke-gcloud-auth-plugin"
 
 
 def write_credentials(
-    params: Mapping[str, Any], environ: Mapping[str, str], python: str, *, check_mode: bool
+    params: Mapping[str, Any],
+    environ: Mapping[str, str],
+    python: str,
+    *,
+    check_mode: bool,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
     """Do what the options of gke_credentials ask for; its return values, and C(warning). Raises InferenceError."""
     path = Path(os.path.realpath(_kubeconfig_path(params.get("kubeconfig"), environ)))  # the target of a link is edited
@@ -33,11 +39,11 @@ def write_credentials(
     before, mode = _read(path)
     kubeconfig.parse(before, str(path))
 
-    started = time.monotonic()
+    started = clock()
     token_file = cache / f"{context}.token"
     token = google.login_with(params, environ)
-    left = max(2.0, params["wait_timeout"] - (time.monotonic() - started))
-    api = google.Google(token.value, token.account, budget=left)
+    left = max(2.0, params["wait_timeout"] - (clock() - started))
+    api = google.Google(token.value, token.account, budget=left, clock=clock, sleep=sleep)
     cluster = google.fetch_cluster(
         api, params["container_api_url"], params["project"], params["location"], params["cluster"]
     )
