@@ -104,6 +104,9 @@ attributes:
   action_group:
     description: Part of the action group C(deepmlhub.inference.k8s).
     support: full
+  action:
+    description: With a local connection it runs within Ansible itself, without a process of its own.
+    support: full
 """
 
 EXAMPLES = r"""
@@ -246,6 +249,9 @@ last_error:
   type: str
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.deepmlhub.inference.plugins.module_utils.cluster import AUTH_ARG_SPEC, WAIT_ARG_SPEC, connect
 from ansible_collections.deepmlhub.inference.plugins.module_utils.errors import InferenceError
@@ -254,9 +260,11 @@ from ansible_collections.deepmlhub.inference.plugins.module_utils.probe import n
 
 OPTIONS = {**WAIT_ARG_SPEC, **GATE_ARG_SPEC, "namespace": {"type": "str", "default": "ml-inference"}}
 
+ARGUMENTS: dict[str, Any] = {"argument_spec": {**AUTH_ARG_SPEC, **OPTIONS}, "supports_check_mode": True}
 
-def main() -> None:
-    module = AnsibleModule(argument_spec={**AUTH_ARG_SPEC, **OPTIONS}, supports_check_mode=True)
+
+def run(module: Any, _tell: Callable[[str], None]) -> None:
+    """The module's work."""
     try:
         spec = prepare({name: module.params[name] for name in OPTIONS})
         result = run_gate(connect(module), spec, check_mode=module.check_mode)
@@ -267,6 +275,10 @@ def main() -> None:
     if result["ok"] or not result["checked"]:
         module.exit_json(changed=False, **result)
     module.fail_json(**result)
+
+
+def main() -> None:
+    run(AnsibleModule(**ARGUMENTS), lambda _text: None)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,9 @@ attributes:
   action_group:
     description: Part of the action group C(deepmlhub.inference.k8s).
     support: full
+  action:
+    description: With a local connection it runs within Ansible itself, without a process of its own.
+    support: full
 """
 
 EXAMPLES = r"""
@@ -84,25 +87,30 @@ notes:
   elements: str
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.deepmlhub.inference.plugins.module_utils import namespaces
 from ansible_collections.deepmlhub.inference.plugins.module_utils.cluster import AUTH_ARG_SPEC, WAIT_ARG_SPEC, connect
 from ansible_collections.deepmlhub.inference.plugins.module_utils.errors import InferenceError
 
+ARGUMENTS: dict[str, Any] = {
+    "argument_spec": {
+        **AUTH_ARG_SPEC,
+        **WAIT_ARG_SPEC,
+        "name": {"type": "str", "required": True},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "labels": {"type": "dict", "default": {}},
+        "policies": {"type": "list", "elements": "dict", "default": []},
+        "manage": {"type": "bool", "default": True},
+    },
+    "supports_check_mode": True,
+}
 
-def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **AUTH_ARG_SPEC,
-            **WAIT_ARG_SPEC,
-            "name": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "labels": {"type": "dict", "default": {}},
-            "policies": {"type": "list", "elements": "dict", "default": []},
-            "manage": {"type": "bool", "default": True},
-        },
-        supports_check_mode=True,
-    )
+
+def run(module: Any, _tell: Callable[[str], None]) -> None:
+    """The module's work."""
     asked = module.params
     try:
         cluster = connect(module)
@@ -127,6 +135,10 @@ def main() -> None:
     except InferenceError as error:
         module.fail_json(msg=str(error), **error.fields)
     module.exit_json(**result)
+
+
+def main() -> None:
+    run(AnsibleModule(**ARGUMENTS), lambda _text: None)
 
 
 if __name__ == "__main__":

@@ -84,6 +84,9 @@ attributes:
   action_group:
     description: Part of the action group C(deepmlhub.inference.k8s).
     support: full
+  action:
+    description: With a local connection it runs within Ansible itself, without a process of its own.
+    support: full
 """
 
 EXAMPLES = r"""
@@ -141,6 +144,8 @@ findings:
 """
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.deepmlhub.inference.plugins.module_utils import objects, preflight, registry
@@ -159,9 +164,11 @@ OPTIONS = {
     "request_timeout": {"type": "float", "default": 10.0},
 }
 
+ARGUMENTS: dict[str, Any] = {"argument_spec": {**AUTH_ARG_SPEC, **OPTIONS}, "supports_check_mode": True}
 
-def main() -> None:
-    module = AnsibleModule(argument_spec={**AUTH_ARG_SPEC, **OPTIONS}, supports_check_mode=True)
+
+def run(module: Any, _tell: Callable[[str], None]) -> None:
+    """The module's work."""
     params = module.params
     login = params["google"] or {name: option.get("default") for name, option in LOGIN_ARG_SPEC.items()}
     look_up = {**login, "image": params["image"], "registry_url": params["registry_url"], "auth": "auto"}
@@ -193,6 +200,10 @@ def main() -> None:
     if result["ok"]:
         module.exit_json(changed=False, **result)
     module.fail_json(**result)
+
+
+def main() -> None:
+    run(AnsibleModule(**ARGUMENTS), lambda _text: None)
 
 
 if __name__ == "__main__":

@@ -72,9 +72,6 @@ options:
     description: Seconds that a pod may wait for a node; raise it where nodes are added on demand.
     type: float
     default: 10.0
-  progress_path:
-    description: A file that gets a line whenever what is waited for changes. The action plugin sets it, to show them.
-    type: path
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - deepmlhub.inference.wait
@@ -90,6 +87,9 @@ attributes:
     support: full
   action_group:
     description: Part of the action group C(deepmlhub.inference.k8s).
+    support: full
+  action:
+    description: With a local connection it runs within Ansible itself, without a process of its own.
     support: full
 """
 
@@ -158,7 +158,8 @@ elapsed:
   type: float
 """
 
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.deepmlhub.inference.plugins.module_utils.cluster import AUTH_ARG_SPEC, WAIT_ARG_SPEC, connect
@@ -185,44 +186,35 @@ OPTIONS = {
 }
 
 
-class _Teller:
-    """Writes a line when what is waited for has changed."""
-
-    def __init__(self, path: str | None) -> None:
-        self._path = Path(path) if path else None
-        self._last = ""
-
-    def __call__(self, text: str) -> None:
-        if self._path and text != self._last:
-            self._last = text
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(f"{text}\n")
+ARGUMENTS: dict[str, Any] = {
+    "argument_spec": {
+        **AUTH_ARG_SPEC,
+        **OPTIONS,
+        "state": {"type": "str", "choices": ["present", "absent", "rolled_back"], "default": "present"},
+    },
+    "required_if": [("state", "present", ["manifests"])],
+    "supports_check_mode": True,
+}
 
 
-def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **AUTH_ARG_SPEC,
-            **OPTIONS,
-            "state": {"type": "str", "choices": ["present", "absent", "rolled_back"], "default": "present"},
-            "progress_path": {"type": "path"},
-        },
-        required_if=[("state", "present", ["manifests"])],
-        supports_check_mode=True,
-    )
+def run(module: Any, tell: Callable[[str], None]) -> None:
+    """The module's work; C(tell) is given a line whenever what is waited for changes."""
     wish = Wish(**{name: module.params[name] for name in OPTIONS})
     try:
         if wish.gate:
             wish.gate = prepare(wish.gate)
-        teller = _Teller(module.params["progress_path"])
-        run = Transaction(connect(module), wish, check_mode=module.check_mode, on_progress=teller)
-        states = {"present": run.present, "absent": run.absent, "rolled_back": run.rolled_back}
+        work = Transaction(connect(module), wish, check_mode=module.check_mode, on_progress=tell)
+        states = {"present": work.present, "absent": work.absent, "rolled_back": work.rolled_back}
         result = states[module.params["state"]]()
     except InferenceError as error:
         module.fail_json(msg=str(error), **error.fields)
     for note in result["notes"]:
         module.warn(note)
     module.exit_json(**result)
+
+
+def main() -> None:
+    run(AnsibleModule(**ARGUMENTS), lambda _text: None)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,9 @@ attributes:
   action_group:
     description: Part of the action group C(deepmlhub.inference.k8s).
     support: full
+  action:
+    description: With a local connection it runs within Ansible itself, without a process of its own.
+    support: full
 """
 
 EXAMPLES = r"""
@@ -83,28 +86,37 @@ locked_by:
   type: str
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.deepmlhub.inference.plugins.module_utils.cluster import AUTH_ARG_SPEC, connect
 from ansible_collections.deepmlhub.inference.plugins.module_utils.errors import InferenceError
 from ansible_collections.deepmlhub.inference.plugins.module_utils.inspection import inspect
 from ansible_collections.deepmlhub.inference.plugins.module_utils.survey import Wish
 
+ARGUMENTS: dict[str, Any] = {
+    "argument_spec": {
+        **AUTH_ARG_SPEC,
+        "name": {"type": "str", "required": True},
+        "namespace": {"type": "str", "required": True},
+        "request_timeout": {"type": "float", "default": 10.0},
+    },
+    "supports_check_mode": True,
+}
 
-def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **AUTH_ARG_SPEC,
-            "name": {"type": "str", "required": True},
-            "namespace": {"type": "str", "required": True},
-            "request_timeout": {"type": "float", "default": 10.0},
-        },
-        supports_check_mode=True,
-    )
+
+def run(module: Any, _tell: Callable[[str], None]) -> None:
+    """The module's work."""
     try:
         result = inspect(connect(module), Wish(name=module.params["name"], namespace=module.params["namespace"]))
     except InferenceError as error:
         module.fail_json(msg=str(error), **error.fields)
     module.exit_json(**result)
+
+
+def main() -> None:
+    run(AnsibleModule(**ARGUMENTS), lambda _text: None)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,9 @@ attributes:
   action_group:
     description: Part of the action group C(deepmlhub.inference.k8s).
     support: full
+  action:
+    description: With a local connection it runs within Ansible itself, without a process of its own.
+    support: full
 notes:
   - Needs permission to list and watch deployments, replicasets, pods and events, and to get pods/log, in the namespace.
     Without the latter ones it says so, and names some failures late.
@@ -168,31 +171,36 @@ notes:
   elements: str
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.deepmlhub.inference.plugins.module_utils import rollout
 from ansible_collections.deepmlhub.inference.plugins.module_utils.cluster import AUTH_ARG_SPEC, WAIT_ARG_SPEC, connect
 from ansible_collections.deepmlhub.inference.plugins.module_utils.errors import InferenceError
 
+ARGUMENTS: dict[str, Any] = {
+    "argument_spec": {
+        **AUTH_ARG_SPEC,
+        **WAIT_ARG_SPEC,
+        "name": {"type": "str", "required": True},
+        "namespace": {"type": "str", "required": True},
+        "wait": {"type": "bool", "default": False},
+        "unschedulable_timeout": {"type": "float", "default": 10.0},
+    },
+    "supports_check_mode": True,
+}
 
-def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **AUTH_ARG_SPEC,
-            **WAIT_ARG_SPEC,
-            "name": {"type": "str", "required": True},
-            "namespace": {"type": "str", "required": True},
-            "wait": {"type": "bool", "default": False},
-            "unschedulable_timeout": {"type": "float", "default": 10.0},
-        },
-        supports_check_mode=True,
-    )
+
+def run(module: Any, tell: Callable[[str], None]) -> None:
+    """The module's work; C(tell) is given a line whenever what is waited for changes."""
     asked = module.params
     target = (asked["namespace"], asked["name"])
     waits = asked["wait"] and not module.check_mode
     try:
         if waits:
             limits = {name: asked[name] for name in (*WAIT_ARG_SPEC, "unschedulable_timeout")}
-            result = rollout.wait(connect(module), *target, **limits)
+            result = rollout.wait(connect(module), *target, **limits, on_progress=tell)
         else:
             result = rollout.look(connect(module), *target, unschedulable_timeout=asked["unschedulable_timeout"])
     except InferenceError as error:
@@ -202,6 +210,10 @@ def main() -> None:
     if waits and result["verdict"] == "failed":
         module.fail_json(msg="\n".join(rollout.report(result)), **result)
     module.exit_json(changed=False, **result)
+
+
+def main() -> None:
+    run(AnsibleModule(**ARGUMENTS), lambda _text: None)
 
 
 if __name__ == "__main__":
