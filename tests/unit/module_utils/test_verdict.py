@@ -667,8 +667,9 @@ def test_an_init_container_that_stays_is_a_sidecar_and_must_not_end():
     assert world.judge(1)["evidence"]["image"] == "registry.example/proxy"
 
 
-def test_an_init_container_with_a_restart_policy_of_its_own_is_no_sidecar():
-    spec = {"initContainers": [{"name": "fetch", "restartPolicy": "OnFailure"}]}
+@pytest.mark.parametrize("policy", ["OnFailure", "", None])
+def test_an_init_container_with_another_restart_policy_is_no_sidecar(policy):
+    spec = {"initContainers": [{"name": "fetch", "restartPolicy": policy}]}
     done = ended(0, "Completed", restarts=4, name="fetch")
     world = World().running(waiting("PodInitializing"), spec=spec, status={"initContainerStatuses": [done]})
     assert outcome(world, 1) == PROGRESSING
@@ -678,7 +679,8 @@ def test_the_second_container_of_a_pod_counts():
     world = World().running(running(ready=True), ended(restarts=2, name="proxy"))
     assert world.judge(1)["evidence"]["container"] == "proxy"
     spec = {"containers": [{"name": "proxy", "image": "registry.example/proxy"}, {"name": "api", "image": IMAGE}]}
-    world = World().running(running(ready=True, name="proxy"), ended(restarts=2), spec=spec)
+    first, second = running(ready=True, name="proxy"), running(ready=True, name="aaa")
+    world = World().running(first, second, ended(restarts=2), spec=spec)
     evidence = world.judge(1)["evidence"]
     assert (evidence["container"], evidence["image"], evidence["restarts"]) == ("api", IMAGE, 2)
 
@@ -940,9 +942,9 @@ def test_a_replica_set_that_is_refused_is_like_a_pod_that_is():
         "Progressing", "False", "ReplicaSetCreateError", "replicasets.apps is forbidden: exceeded quota"
     )
     world = World()
-    world.deployment(status={"updatedReplicas": 0, "conditions": [progressing]})
-    assert outcome(world, 4.9) == PROGRESSING
-    verdict = world.judge(5)
+    world.deployment(1, status={"updatedReplicas": 0, "conditions": [progressing]})
+    assert outcome(world, 5.9) == PROGRESSING
+    verdict = world.judge(6)
     assert (verdict["verdict"], verdict["cause"]) == failed("FailedCreate")
     assert verdict["evidence"]["message"] == "replicasets.apps is forbidden: exceeded quota"
 
@@ -1129,6 +1131,12 @@ def test_facts_from_before_the_change_do_not_count():
     assert outcome(world, 1) == PROGRESSING
     world.event(2, "pod-a", "Failed", "Failed to pull image: y", container="api", count=9, first=-50, last=0, uid="y")
     assert outcome(world, 2) == failed("ImagePullBackOff")
+
+
+def test_facts_from_after_the_change_do():
+    world = World(since=stamp(0)).running(waiting("ImagePullBackOff", "i/o timeout"))
+    world.event(9, "pod-a", "Failed", "Failed to pull image: x", container="api", count=3, first=5)
+    assert outcome(world, 9) == failed("ImagePullBackOff")
 
 
 def test_exits_are_counted_from_the_change_on():
