@@ -22,6 +22,9 @@ class Proxy:
         self.address, self.port = address, port
         self.targets: list[tuple[str, int]] = []
         self._turn = 0
+        self._open: set[asyncio.Future[tuple[None, None]]] = (
+            set()
+        )  # asyncio itself holds a connection's task only weakly
         self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
@@ -41,7 +44,10 @@ class Proxy:
         except OSError:
             writer.transport.abort()
             return
-        await asyncio.gather(_pump(reader, sink), _pump(source, writer))
+        both = asyncio.gather(_pump(reader, sink), _pump(source, writer))
+        self._open.add(both)
+        both.add_done_callback(self._open.discard)
+        await both
         writer.close()
         sink.close()
 
