@@ -56,6 +56,15 @@ e2e: model ## the user's road: ansible-playbook on a sandbox
 .PHONY: test
 test: lint unit e2e ## everything that a change must pass
 
+.PHONY: bench
+bench: model ## measure deploys and the server beside others, as ratios in one run
+	$(BIN)/python -m tests.bench.deploy
+	$(BIN)/python -m tests.bench.app
+
+.PHONY: contract
+contract: model ## what we lean on in Kubernetes: on the sandbox, or with KUBECONFIG=... on any cluster
+	$(BIN)/pytest tests/contract
+
 .PHONY: lock
 lock: ## resolve the requirements*.in files anew into pinned, hashed requirements*.txt
 	$(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header requirements-setup.in -o requirements-setup.txt

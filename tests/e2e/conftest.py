@@ -45,6 +45,7 @@ class Sandbox:
         self.folder = folder
         self.state = folder / "sandbox"
         self.kubeconfig = self.state / "kubeconfig"
+        self.profile = False  # whether runs end with a table of where their seconds went
         self._command("up")
 
     def _command(self, verb: str) -> None:
@@ -57,6 +58,12 @@ class Sandbox:
 
     def play(self, playbook: str, inventory: str = "local", *options: str, **variables: Any) -> Run:
         """Runs a playbook with this sandbox as its cluster."""
+        with self.start(playbook, inventory, *options, **variables) as process:
+            out, _none = process.communicate(timeout=300)
+        return Run(process.returncode, out)
+
+    def start(self, playbook: str, inventory: str = "local", *options: str, **variables: Any) -> subprocess.Popen[str]:
+        """Starts a playbook, in a process group of its own."""
         variables = {"gcloud_credentials_kubeconfig": str(self.kubeconfig), **variables}
         command = [
             str(BIN / "ansible-playbook"),
@@ -69,8 +76,16 @@ class Sandbox:
         ]
         environment = {**os.environ, "HOME": str(self.folder), "ANSIBLE_NOCOLOR": "1"}
         environment.pop("KUBECONFIG", None)
-        done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=300)
-        return Run(done.returncode, done.stdout + done.stderr)
+        environment["ANSIBLE_CALLBACKS_ENABLED"] = "ansible.posix.profile_tasks" if self.profile else ""
+        return subprocess.Popen(
+            command,
+            cwd=CHECKOUT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
 
     def deploy(self, *options: str, **variables: Any) -> Run:
         return self.play("deploy.yml", "local", *options, **variables)
@@ -124,13 +139,16 @@ class Sandbox:
         }
         return self.get(f"{roots.get(kind, '/api/v1')}/namespaces/ml-inference/{kind}/{name}".rstrip("/"))
 
+    def audit(self) -> list[dict[str, Any]]:
+        """Every request that a client has made, oldest first."""
+        log = self.state / "audit.jsonl"
+        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
     def writes(self) -> list[dict[str, Any]]:
-        """Every persisted write that a client has asked for, from the audit log."""
-        lines = (self.state / "audit.jsonl").read_text().splitlines()
-        asked = [json.loads(line) for line in lines]
+        """Every persisted write that a client has asked for."""
         return [
             entry
-            for entry in asked
+            for entry in self.audit()
             if entry["verb"] not in ("get", "list", "watch")
             and not entry.get("dryRun")
             and "accessreview" not in entry["path"]
