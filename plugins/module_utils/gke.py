@@ -88,7 +88,7 @@ def write_credentials(
         "warning": warning,
         "kubeconfig": str(path),
         "context": context,
-        "endpoint": params["endpoint"],
+        "endpoint": where.kind,
         "server": where.server,
         "account": token.account,
         "cluster_version": str(cluster.get("currentMasterVersion") or ""),

@@ -59,6 +59,7 @@ class GoogleError(InferenceError):
 class Endpoint(NamedTuple):
     """Where a cluster is reached; C(ca) is base64 PEM, or nothing where a public authority signs."""
 
+    kind: str
     server: str
     ca: str
 
@@ -202,7 +203,7 @@ def fetch_cluster(google: Google, base: str, project: str, location: str, name: 
     try:
         return google.call("GET", f"{home}/{location}/clusters/{name}", project=project, permission=permission)
     except GoogleError as error:
-        if error.status != 404:
+        if error.status not in (400, 404):  # a location that does not exist is either
             raise
     try:
         listed = google.call("GET", f"{home}/-/clusters", project=project, permission="container.clusters.list")
@@ -270,7 +271,7 @@ def endpoint(cluster: Mapping[str, Any], kind: str, gateway_url: str = "") -> En
                 f"The cluster {name} lets no traffic from outside in by its DNS name",
                 hint=f"Allow it: gcloud container clusters update {name} --enable-dns-access, or use another endpoint",
             )
-        return Endpoint(f"https://{_dns(control)}", "")
+        return Endpoint("dns", f"https://{_dns(control)}", "")
     if kind == "internal":
         address = (control.get("ipEndpointsConfig") or {}).get("privateEndpoint")
         address = address or (cluster.get("privateClusterConfig") or {}).get("privateEndpoint")
@@ -287,7 +288,7 @@ def endpoint(cluster: Mapping[str, Any], kind: str, gateway_url: str = "") -> En
             f"Google names no certificate authority for the cluster {name}",
             hint="Look at the cluster in the console, or set gcloud_credentials_endpoint to dns",
         )
-    return Endpoint(f"https://{_bracketed(str(address))}", str(ca))
+    return Endpoint(kind, f"https://{_bracketed(str(address))}", str(ca))
 
 
 def _public(cluster: Mapping[str, Any], control: Mapping[str, Any]) -> str:
@@ -321,7 +322,8 @@ def _gateway(cluster: Mapping[str, Any], base: str) -> Endpoint:
     number, location, name = found.groups()
     prefix = "" if location == "global" else f"{location}-"
     base = base.rstrip("/") or f"https://{prefix}connectgateway.googleapis.com"
-    return Endpoint(f"{base}/v1/projects/{number}/locations/{location}/gkeMemberships/{name}", "")
+    path = f"projects/{number}/locations/{location}/gkeMemberships/{name}"
+    return Endpoint("connect_gateway", f"{base}/v1/{path}", "")
 
 
 def _bracketed(address: str) -> str:

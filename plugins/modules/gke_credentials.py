@@ -121,7 +121,7 @@ context:
   type: str
   sample: gke_my-project_europe-west4_inference
 endpoint:
-  description: The kind of address that was chosen.
+  description: The kind of address that was found; V(dns) also where there was no public one.
   returned: success
   type: str
   sample: default
