@@ -4,7 +4,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
+
+# read once, when it is imported: without this it writes an id to the disk and reports to its maker
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
 from numpy.typing import NDArray

@@ -20,13 +20,18 @@ ROOT = Path(__file__).resolve().parents[2]
 MISSION = [0.1, -0.2, 0.3, 0.4, -0.5, 0.6, -0.7, 0.8, -0.9, 1.0, 0.1, -0.1, 0.2]
 
 
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class Process:
     """A running server: its address, its client, its log."""
 
     def __init__(self, log: Path, env: dict[str, str]) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.log_path = log
         with log.open("wb") as out:
             self.process = subprocess.Popen(

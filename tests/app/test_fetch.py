@@ -10,7 +10,6 @@ import ipaddress
 import json
 import os
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -31,7 +30,7 @@ from inference_app.model import load
 from inference_app.settings import Settings
 from inference_app.sources import source
 
-from .conftest import ROOT
+from .conftest import ROOT, free_port
 
 Handler = Callable[[http.server.BaseHTTPRequestHandler], None]
 
@@ -324,12 +323,6 @@ def service(command: list[str], port: int, cwd: Path, path: str) -> Iterator[str
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)
             process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_from_a_bucket(wine: Path, tmp_path: Path) -> None:
