@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -20,7 +21,8 @@ JSON_PATCH = "application/json-patch+json"
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 
-PATIENCE = 120.0  # seconds that anything may take on a busy cluster; only a failing case waits so long
+# Seconds that anything may take; only a failing case waits so long.
+PATIENCE = 120.0 if os.environ.get("KUBECONFIG") else 40.0
 _POLL = 0.1
 
 # plural: (where it lives, kind)

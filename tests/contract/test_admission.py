@@ -76,7 +76,6 @@ _UNSAFE: dict[str, tuple[Obj, str]] = {
         'restricted volume types (volume "v" uses restricted volume type "nfs")'),
     "host in a probe": (
         _safe(readinessProbe={"httpGet": {"path": "/", "port": 80, "host": "127.0.0.1"}}), "probe or lifecycle host"),
-    "unsafe proc mount": (_context(procMount="Unmasked"), "procMount"),
     "unsafe sysctl": (
         pod("probe", securityContext={"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}),
         "forbidden sysctls (kernel.msgmax)"),
