@@ -9,6 +9,7 @@ is imported here is imported once in a run. It is also the only way to say somet
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -69,7 +70,8 @@ class ControllerAction(ActionBase):
                 display.display(f"  {host}: {text}")
             last = text
 
-        module = Here(params, bool(self._task.check_mode))
+        # Ansible's strings carry where they come from, which YAML cannot write; a module's process gets plain ones.
+        module = Here(json.loads(json.dumps(params)), bool(self._task.check_mode))
         try:
             type(self).work(module, tell)
         except _Ended:
