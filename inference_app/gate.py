@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from time import perf_counter
@@ -44,12 +43,12 @@ class Batcher:
         self._waiting: list[tuple[Table, asyncio.Future[Body]]] = []
         self._busy = False
         started = perf_counter()
-        rows = sum(self._predict_one(pair["request"]["features"]) for pair in model.pairs)
+        rows = 0
+        for pair in model.pairs:
+            table = pair["request"]["features"]
+            self._predict([table])
+            rows += len(table)
         self._row_seconds = (perf_counter() - started) / rows
-
-    def _predict_one(self, table: Table) -> int:
-        self._model.answers(np.array(table, dtype=np.float64), [len(table)])
-        return len(table)
 
     def submit(self, table: Table) -> asyncio.Future[Body]:
         """The answer to come for rows of the right length; RequestError 503 when too many wait already."""
@@ -134,10 +133,10 @@ class Gate:
         self.headers: list[tuple[bytes, bytes]] = []
         self._name_answers()
 
-    async def load(self, loader: Callable[[Settings], Model] = load) -> None:
+    async def load(self) -> None:
         """Load the model beside the event loop; a failure becomes the reason, and the process lives to tell it."""
         try:
-            model = await asyncio.to_thread(loader, self.settings)
+            model = await asyncio.to_thread(load, self.settings)
             self.batcher = Batcher(model, self.settings.max_queue, self.metrics)
         except ModelError as error:
             self.reason = " ".join(str(error).split())
