@@ -7,9 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 from ansible_collections.deepmlhub.inference.plugins.module_utils import inputs
 
+# What roles hand on to one another as facts; set by nobody else.
+HANDED_ON = {
+    "gcloud_credentials_gke",
+    "inference_workload_cluster",
+    "inference_workload_manifests",
+    "inference_workload_release",
+    "inference_workload_status",
+    "namespace_config_manifests",
+    "namespace_config_removed",
+    "verification_result",
+}
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 
 
@@ -29,18 +41,23 @@ class ActionModule(ActionBase):
         seen = task_vars or {}
         members = seen["groups"].get(asked["group"], [])
         reached = [host for host in members if host in seen["ansible_play_hosts_all"]]
-        known = _known_variables()
+        specs = {path.parents[1].name: _options(path) for path in ROLES.glob("*/meta/argument_specs.yml")}
+        known = {name for options in specs.values() for name in options}
         problems = [inputs.target_problem(asked["group"], members, reached, seen["groups"])]
         for host in reached:
             values = seen["hostvars"][host]
-            prefixes = [role.name for role in ROLES.iterdir()]
-            problems += [f"{host}: {line}" for line in inputs.unknown(values, known, prefixes)]
+            said = inputs.unknown(values, known | HANDED_ON, specs)
+            for role, options in specs.items():
+                given = {name: values[name] for name in options if name in values}
+                checked = ArgumentSpecValidator({name: options[name] for name in given}).validate(given)
+                said += [f"{message}; roles/{role}/README.md says what it takes" for message in checked.error_messages]
             lacking = inputs.missing({name: values.get(name) for name in known}, asked["required"])
             if lacking:
-                problems.append(
-                    f"{host}: these variables must be set: {', '.join(lacking)}. Set them in the inventory's "
+                said.append(
+                    f"these variables must be set: {', '.join(lacking)}. Set them in the inventory's "
                     f"group_vars/{asked['group']}.yml, or with -e"
                 )
+            problems += [f"{host}: {line}" for line in said]
         found = [problem for problem in problems if problem]
         if found:
             result.update(failed=True, msg="; ".join(found))
@@ -48,9 +65,6 @@ class ActionModule(ActionBase):
         return result
 
 
-def _known_variables() -> set[str]:
-    """Every variable of the roles, from their own argument specs."""
-    found = {"namespace_config_manifests", "namespace_config_removed"}
-    for spec in ROLES.glob("*/meta/argument_specs.yml"):
-        found.update(yaml.safe_load(spec.read_text())["argument_specs"]["main"]["options"])
-    return found | {"inference_workload_manifests", "inference_workload_release", "verification_result"}
+def _options(path: Path) -> dict[str, Any]:
+    options: dict[str, Any] = yaml.safe_load(path.read_text())["argument_specs"]["main"]["options"]
+    return options

@@ -76,7 +76,8 @@ class Sandbox:
         ]
         environment = {**os.environ, "HOME": str(self.folder), "ANSIBLE_NOCOLOR": "1"}
         environment.pop("KUBECONFIG", None)
-        environment["ANSIBLE_CALLBACKS_ENABLED"] = "ansible.posix.profile_tasks" if self.profile else ""
+        if self.profile:
+            environment["ANSIBLE_CALLBACKS_ENABLED"] = "ansible.posix.profile_tasks"
         return subprocess.Popen(
             command,
             cwd=CHECKOUT,
