@@ -71,7 +71,7 @@ def table(body: bytes, width: int, max_rows: int) -> Table:
         raise RequestError(422, "row_length", ["body", "features", number], msg)
     if len(rows) > max_rows:
         msg = f"{len(rows)} rows, at most {max_rows} are answered at once (MAX_ROWS)"
-        raise RequestError(413, "too_many_rows", ["body", "features"], msg)
+        raise RequestError(422, "too_many_rows", ["body", "features"], msg)
     return rows
 
 

@@ -62,7 +62,7 @@ class Infer:
             raise _wrong("shape", f"{width} numbers a row, the model takes {model.width}")
         if rows > max_rows:
             msg = f"{rows} rows, at most {max_rows} are answered at once (MAX_ROWS)"
-            raise RequestError(413, "too_many_rows", ["body", "inputs", 0, "shape"], msg)
+            raise RequestError(422, "too_many_rows", ["body", "inputs", 0, "shape"], msg)
         known = {output.name for output in outputs(model)}
         for number, wanted in enumerate(request.outputs or []):
             if wanted.name not in known:

@@ -79,7 +79,7 @@ def test_small_limits_are_kept(start: Start) -> None:
     server = start(MAX_BODY_BYTES="1024", MAX_ROWS="2")
     server.wait()
     answer = server.client.post("/predict", json={"features": [MISSION] * 3})
-    assert answer.status_code == 413 and "MAX_ROWS" in answer.json()["detail"][0]["msg"]
+    assert answer.status_code == 422 and "MAX_ROWS" in answer.json()["detail"][0]["msg"]
     answer = server.client.post("/predict", content=b" " * 1025)
     assert answer.status_code == 413 and "MAX_BODY_BYTES" in answer.json()["detail"][0]["msg"]
 

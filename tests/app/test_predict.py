@@ -76,7 +76,7 @@ def first(value: str) -> str:
         ("[" * 100_000, 422, None),
         ("", 422, ["body", 0]),
         (b"\xff\xfe", 422, None),
-        (table(*[ROW] * 1001), 413, ["body", "features"]),
+        (table(*[ROW] * 1001), 422, ["body", "features"]),
         (b" " * 10_000_000, 413, ["body"]),
     ],
     ids=lambda value: repr(value)[:40] if isinstance(value, str | bytes) else "",
