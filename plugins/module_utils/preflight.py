@@ -61,7 +61,7 @@ def needs(manifests: Sequence[Object], *, manage_namespace: bool) -> list[Need]:
         spot = KINDS[kind]
         group = spot.api_version.rpartition("/")[0]
         outlives = kind in ("ResourceQuota", "LimitRange")
-        add(group, spot.plural, "get create patch" if outlives else "get create update patch delete")
+        add(group, spot.plural, "get create patch delete" if outlives else "get create update patch delete")
     add("", "secrets", "list create delete")
     add("coordination.k8s.io", "leases", "get create update delete")
     add("apps", "deployments", "list watch")
@@ -76,7 +76,9 @@ def needs(manifests: Sequence[Object], *, manage_namespace: bool) -> list[Need]:
     add("", "services/proxy", "get create", "only the load balancer's address is asked" if balanced else "")
     if "HorizontalPodAutoscaler" in kinds:
         add("autoscaling", "horizontalpodautoscalers", "list", "the gate does not look at the autoscaler")
-    add("", "resourcequotas", "list", "the quota's headroom is not checked")
+    unasked = "a quota or limits of an earlier run that are no longer wanted stay"
+    add("", "resourcequotas", "list", f"the quota's headroom is not checked, and {unasked}")
+    add("", "limitranges", "list", unasked)
     return list(dict.fromkeys(found))
 
 
