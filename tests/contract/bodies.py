@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from tests.contract.client import Obj
@@ -123,6 +124,11 @@ def condition(obj: Obj, kind: str) -> Obj:
 
 def is_true(obj: Obj, kind: str) -> bool:
     return condition(obj, kind).get("status") == "True"
+
+
+def seconds(stamp: str) -> float:
+    """A timestamp of the API as seconds since 1970; it holds no fractions."""
+    return datetime.fromisoformat(stamp).timestamp()
 
 
 def is_ready(pod: Obj) -> bool:

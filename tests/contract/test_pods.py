@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import re
 import threading
-from datetime import datetime
 from typing import Any
 
 import pytest
 
-from tests.contract.bodies import SERVE, SLEEP, condition, container, is_true, pod, status_of
+from tests.contract.bodies import SERVE, SLEEP, condition, container, is_true, pod, seconds, status_of
 from tests.contract.client import Obj, until
 from tests.contract.space import Space, absent_tag
 
 _ABSENT_NODE = {"example.test/absent": "yes"}
-
-
-def _seconds(stamp: str) -> float:
-    return datetime.fromisoformat(stamp).timestamp()
 
 
 def _says(text: str, code: int = 0) -> Obj:
@@ -59,7 +54,7 @@ def test_a_pod_runs_and_says_where(podns: Space) -> None:
     assert re.fullmatch(r"[0-9a-f.:]+", status["podIP"])
     assert status["podIPs"][0] == {"ip": status["podIP"]}
     assert status["hostIP"]
-    assert _seconds(status["startTime"]) >= _seconds(found["metadata"]["creationTimestamp"])
+    assert seconds(status["startTime"]) >= seconds(found["metadata"]["creationTimestamp"])
     for kind in ("PodScheduled", "Initialized", "ContainersReady", "Ready"):
         assert is_true(found, kind), kind
 
@@ -95,7 +90,7 @@ def test_a_pod_that_never_restarts_ends_as_its_container(podns: Space, code: int
     assert found["status"]["phase"] == phase
     ended = _terminated(found)
     assert (ended["exitCode"], ended["reason"]) == (code, reason)
-    assert _seconds(ended["startedAt"]) <= _seconds(ended["finishedAt"])
+    assert seconds(ended["startedAt"]) <= seconds(ended["finishedAt"])
     assert not status_of(found)["ready"]
     assert condition(found, "Ready")["status"] == "False"
     assert status_of(found)["restartCount"] == 0
@@ -143,7 +138,7 @@ def test_restarts_wait_longer_and_longer(podns: Space) -> None:
     state = status_of(found)["state"]
     begun = (state.get("running") or state.get("terminated") or {}).get("startedAt")
     if begun:
-        assert _seconds(begun) - _seconds(ended["finishedAt"]) >= 8
+        assert seconds(begun) - seconds(ended["finishedAt"]) >= 8
     event = podns.event("p", "BackOff")
     assert event["type"] == "Warning"
     assert "Back-off restarting failed container main in pod p_" in event["message"]
@@ -250,8 +245,8 @@ def test_init_containers_run_one_after_the_other_before_the_rest(podns: Space) -
     found = podns.pod_when("p", "is ready", lambda p: is_true(p, "Ready"))
     one, two = (_terminated(found, name, "initContainerStatuses") for name in ("one", "two"))
     assert one["exitCode"] == two["exitCode"] == 0
-    assert _seconds(one["finishedAt"]) <= _seconds(two["startedAt"])
-    assert _seconds(two["finishedAt"]) <= _seconds(status_of(found)["state"]["running"]["startedAt"])
+    assert seconds(one["finishedAt"]) <= seconds(two["startedAt"])
+    assert seconds(two["finishedAt"]) <= seconds(status_of(found)["state"]["running"]["startedAt"])
     assert is_true(found, "Initialized")
 
 
@@ -372,7 +367,7 @@ def test_a_log_that_is_followed_ends_with_its_container(podns: Space) -> None:
 def test_the_last_words_of_a_failed_container(podns: Space) -> None:
     main = {**_says("the reason why", 1), "terminationMessagePolicy": "FallbackToLogsOnError"}
     podns.make("pods", pod("p", main, restartPolicy="Never"))
-    assert _terminated(_finished(podns))["message"] == "the reason why\n"
+    assert _terminated(_finished(podns))["message"].strip() == "the reason why"
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------
@@ -429,7 +424,7 @@ def test_a_pod_that_does_not_stop_is_killed_after_its_grace(podns: Space) -> Non
     assert ended["exitCode"] == 137
     asked = next(s["metadata"] for s in states if s["metadata"].get("deletionTimestamp"))
     # the deletionTimestamp lies the grace after the request; seconds are all that these stamps hold
-    assert _seconds(ended["finishedAt"]) >= _seconds(asked["deletionTimestamp"]) - 1
+    assert seconds(ended["finishedAt"]) >= seconds(asked["deletionTimestamp"]) - 1
 
 
 def test_a_pod_in_its_last_seconds_is_not_ready(podns: Space) -> None:
@@ -496,9 +491,9 @@ def test_pre_stop_can_sleep(podns: Space) -> None:
     podns.delete("pods", "p").ok(200)
     states = _ends(podns, "p", version)
     asked = next(s["metadata"] for s in states if s["metadata"].get("deletionTimestamp"))
-    began = _seconds(asked["deletionTimestamp"]) - 20
+    began = seconds(asked["deletionTimestamp"]) - 20
     assert _terminated(states[-1])["exitCode"] == 0
-    assert _seconds(_terminated(states[-1])["finishedAt"]) - began >= 1
+    assert seconds(_terminated(states[-1])["finishedAt"]) - began >= 1
 
 
 def test_killing_is_told_in_an_event(podns: Space) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.contract.bodies import SERVE, SLEEP, condition, container, is_true, pod, status_of
-from tests.contract.client import Obj
+from tests.contract.bodies import SERVE, SLEEP, condition, container, is_true, pod, seconds, status_of
+from tests.contract.client import Obj, until
 from tests.contract.space import Space
 
 # A server whose answer to /switch is 500 until one asks for /on, and again after /off.
@@ -79,8 +79,7 @@ def test_a_readiness_probe_that_fails_keeps_out_of_service(podns: Space, probe: 
     podns.logged("p", "serving")
     event = podns.event("p", "Unhealthy")
     assert event["type"] == "Warning"
-    texts = [event["message"] for event in podns.events("p", "Unhealthy")]
-    assert any(text in found for found in texts), texts
+    until(f"an event says {text}", lambda: any(text in e["message"] for e in podns.events("p", "Unhealthy")))
     found = podns.get("pods", "p")
     assert not status_of(found)["ready"]
     assert condition(found, "Ready")["reason"] == "ContainersNotReady"
@@ -116,9 +115,7 @@ def test_a_liveness_probe_waits_for_its_delay(podns: Space) -> None:
     podns.make("pods", pod("p", _server(livenessProbe=probe)))
     found = podns.pod_when("p", "was restarted", _restarted)
     ended = status_of(found)["lastState"]["terminated"]
-    from tests.contract.test_pods import _seconds
-
-    assert _seconds(ended["finishedAt"]) - _seconds(ended["startedAt"]) >= 3
+    assert seconds(ended["finishedAt"]) - seconds(ended["startedAt"]) >= 3
 
 
 def test_a_startup_probe_holds_the_others_back(podns: Space) -> None:
