@@ -65,11 +65,12 @@ class Sandbox:
     def start(self, playbook: str, inventory: str = "local", *options: str, **variables: Any) -> subprocess.Popen[str]:
         """Starts a playbook, in a process group of its own."""
         variables = {"gcloud_credentials_kubeconfig": str(self.kubeconfig), **variables}
+        variables = {name: value for name, value in variables.items() if value is not None}
         command = [
             str(BIN / "ansible-playbook"),
             playbook,
             "-i",
-            f"inventories/{inventory}",
+            inventory if "/" in inventory else f"inventories/{inventory}",
             "-e",
             json.dumps(variables),
             *options,

@@ -74,7 +74,7 @@ def test_the_documented_role_is_enough_for_the_life_of_a_release(fresh: Sandbox,
         gcloud_credentials_kubeconfig=str(tmp_path / "kubeconfig"),
         namespace_config_manage_namespace=False,
     )
-    ask = urllib.request.Request(f"{wanted['image_registry_url']}/admin/keys/{CI}", method="POST")
+    ask = urllib.request.Request(f"{wanted['inference_workload_registry_url']}/admin/keys/{CI}", method="POST")
     with urllib.request.urlopen(ask, timeout=10) as answer:
         (tmp_path / "key.json").write_bytes(answer.read())
     changed = {**wanted, "namespace_config_data": {"LOG_LEVEL": "debug"}}
