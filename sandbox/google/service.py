@@ -69,7 +69,7 @@ class Google:
             "gcloud_credentials_iamcredentials_api_url": f"{self.state.url}/iamcredentials",
             "gcloud_credentials_connect_gateway_url": f"{self._url}/google/gateway",
             "inference_workload_image": f"europe-west1-docker.pkg.dev/{IMAGE}:{self._version}",
-            "image_registry_url": self.state.url,
+            "inference_workload_registry_url": self.state.url,
         }
         for name, text in (
             ("key.json", json.dumps(self.state.add_key(DEPLOYER))),

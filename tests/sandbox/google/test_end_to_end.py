@@ -82,7 +82,7 @@ def test_kubectl_takes_the_kubeconfig(endpoint: str, options: dict[str, Any]) ->
 
 
 def test_a_run_outlives_its_token(sandbox: dict[str, str], options: dict[str, Any]) -> None:
-    life = f"{sandbox['image_registry_url']}/admin/token-life"
+    life = f"{sandbox['inference_workload_registry_url']}/admin/token-life"
     httpx.put(life, json=2).raise_for_status()
     try:
         cluster = reach(login(options))
@@ -112,7 +112,7 @@ def test_an_account_without_roles_is_told_all_that_it_lacks_at_once(
 
     def image() -> preflight.Finding:
         where = {"image": sandbox["inference_workload_image"] + "-gone", "auth": "auto", "wait_timeout": 8.0}
-        where["registry_url"] = sandbox["image_registry_url"]
+        where["registry_url"] = sandbox["inference_workload_registry_url"]
         return preflight.image_finding(
             where["image"], lambda: registry.image_info(where, lambda: login_with(options, os.environ))
         )

@@ -65,7 +65,7 @@ def examine(cluster: Cluster) -> dict[str, preflight.Finding]:
 def test_every_rule_is_missed_by_name_when_it_is_gone(tmp_path: Path) -> None:
     with sandbox_process(tmp_path / "state") as variables:
         admin = reach(variables, variables["gcloud_credentials_file"], tmp_path / "admin")
-        made = httpx.post(f"{variables['image_registry_url']}/admin/keys/{EMAIL}")
+        made = httpx.post(f"{variables['inference_workload_registry_url']}/admin/keys/{EMAIL}")
         deployer = reach(variables, write(tmp_path / "key.json", made.json()), tmp_path / "deployer")
         admin.request("POST", "/api/v1/namespaces", body={"metadata": {"name": NAMESPACE}})
         binding = copy.deepcopy(BINDING)
