@@ -44,6 +44,14 @@ def export(
     import skops.io
 
     rows = np.ascontiguousarray(rows, dtype=np.float64)
+    if not hasattr(estimator, "predict"):
+        raise ModelError(
+            f"a {type(estimator).__name__} doesn't predict: an estimator or a pipeline that ends in one does"
+        )
+    if (takes := getattr(estimator, "n_features_in_", rows.shape[1])) != rows.shape[1]:
+        raise ModelError(
+            f"the estimator takes {takes} features, the data has {rows.shape[1]} columns of them (--target)"
+        )
     if len(feature_names) != rows.shape[1]:
         raise ModelError(f"{len(feature_names)} feature names for {rows.shape[1]} columns of data")
     metadata: dict[str, Any] = {

@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from inference_app import bundle, convert
 from inference_app.backend_onnx import OnnxBackend
+from inference_app.errors import ModelError
 from inference_app.export import export
 from inference_app.model import load
 from inference_app.settings import Settings
@@ -116,6 +117,23 @@ def test_what_cannot_be_proven_is_served_by_scikit_learn(estimator: Any, why: st
     assert model.backend.name == "sklearn"
     answer = model.answers(WINE.data[:5], [2, 3])
     assert [p for body in answer for p in body["predictions"]] == estimator.predict(WINE.data[:5]).tolist()
+
+
+@pytest.mark.parametrize(
+    ("estimator", "said"),
+    [
+        (
+            make_pipeline(StandardScaler(), Ridge()).fit(DIABETES.data, DIABETES.target),
+            "takes 10 features, the data has 13",
+        ),
+        (StandardScaler().fit(WINE.data), "StandardScaler doesn't predict"),
+    ],
+    ids=["other data", "no estimator"],
+)
+def test_what_cannot_be_served_is_not_exported(estimator: Any, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=said):
+        export(estimator, tmp_path, name="m", version="1", rows=WINE.data, feature_names=list(WINE.feature_names))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_onnx_is_served_without_scikit_learn_and_a_regressor_answers_numbers(
