@@ -56,6 +56,14 @@ e2e: model ## the user's road: ansible-playbook on a sandbox
 .PHONY: test
 test: lint unit e2e ## everything that a change must pass
 
+.PHONY: molecule
+molecule: model ## molecule scenarios on a sandbox: all, or make molecule SCENARIO=upgrade
+	tests/molecule.sh $(SCENARIO)
+
+.PHONY: check
+check: test setup-check ## every gate: make test, and what tests/check.sh lists
+	tests/check.sh
+
 .PHONY: bench
 bench: model ## measure deploys and the server beside others, as ratios in one run
 	$(BIN)/python -m tests.bench.deploy
@@ -72,6 +80,13 @@ lock: ## resolve the requirements*.in files anew into pinned, hashed requirement
 	$(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header requirements-dev.in -c requirements-app.txt -o requirements-dev.txt
 	$(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header requirements-heavy.in -c requirements-app.txt -o requirements-heavy.txt
 	$(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header requirements-bench.in -o requirements-bench.txt
+	$(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header requirements-check.in -o requirements-check.txt
+	$(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.13 --no-annotate --no-header requirements-newest.in -o requirements-newest.txt
+
+.PHONY: setup-check
+setup-check: $(STAMP) ## install the judges that only make check asks into .venv-check; 300 MB
+	@test -x .venv-check/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-check
+	@$(BIN)/uv pip install --quiet --python .venv-check/bin/python --require-hashes -r requirements-check.txt
 
 .PHONY: setup-bench
 setup-bench: $(STAMP) ## install the servers that the bench compares the app with into .venv-bench; 400 MB
