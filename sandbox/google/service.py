@@ -16,6 +16,7 @@ from sandbox.google.app import make_asgi
 from sandbox.google.state import State
 
 DEPLOYER = "deployer@sandbox-project.iam.gserviceaccount.com"
+POD_ACCOUNT = "inference@sandbox-project.iam.gserviceaccount.com"
 IMAGE = "sandbox-project/inference/inference-api"
 
 
@@ -52,6 +53,7 @@ class Google:
             cluster_admins={DEPLOYER},
         )
         self.state.put_image(IMAGE, version)
+        self.state.policies[POD_ACCOUNT] = {"version": 1, "etag": "ACAB"}
         self._version = version
         self.app = make_asgi(self.state)
         kubernetes.access.outside = self.state.kubernetes_user
@@ -70,6 +72,7 @@ class Google:
             "gcloud_credentials_connect_gateway_url": f"{self._url}/google/gateway",
             "inference_workload_image": f"europe-west1-docker.pkg.dev/{IMAGE}:{self._version}",
             "inference_workload_registry_url": self.state.url,
+            "inference_workload_iam_api_url": f"{self.state.url}/iam",
         }
         for name, text in (
             ("key.json", json.dumps(self.state.add_key(DEPLOYER))),

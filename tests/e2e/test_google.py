@@ -30,13 +30,22 @@ def variables(sandbox: Sandbox, **more: Any) -> dict[str, Any]:
 
 
 def test_a_key_is_enough_to_deploy_and_nothing_of_it_is_shown(sandbox: Sandbox) -> None:
-    wanted = variables(sandbox)
+    pods_act_as = "inference@sandbox-project.iam.gserviceaccount.com"
+    wanted = variables(
+        sandbox,
+        inference_workload_pin_digest=True,
+        inference_workload_gcp_service_account=pods_act_as,
+        inference_workload_gcp_binding=True,
+    )
     predicted = sandbox.play("deploy.yml", "prod", "--check", **wanted)
     assert predicted.code == 0, predicted.out
     first = sandbox.play("deploy.yml", "prod", "-vvv", "--diff", **wanted)
     assert first.code == 0, first.out
     status, answer = sandbox.predict()
     assert (status, len(answer["predictions"])) == (200, 1)
+    image = sandbox.object("deployments")["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert "inference-api@sha256:" in image
+    assert sandbox.object("serviceaccounts")["metadata"]["annotations"]["iam.gke.io/gcp-service-account"] == pods_act_as
     writes = len(sandbox.writes())
     again = sandbox.play("deploy.yml", "prod", **wanted)
     assert (again.code, again.changed) == (0, 0), again.out
