@@ -24,6 +24,7 @@ def mutate(api: Api, kind: Kind, obj: Obj) -> None:
     if kind.kind == "Namespace":
         obj.setdefault("spec", {})["finalizers"] = ["kubernetes"]
         obj["status"] = {"phase": "Active"}
+        _levels(kind, obj)
     if kind.kind == "Pod":
         _limit_defaults(api, obj)
         _service_account(api, kind, obj)
@@ -101,6 +102,18 @@ def _service_account(api: Api, kind: Kind, pod: Obj) -> None:
 # --- Pod Security -----------------------------------------------------------------------------------------------------
 
 
+def _levels(kind: Kind, space: Obj) -> None:
+    """ApiStatus 422 for a level that there is not."""
+    labels = space["metadata"].get("labels") or {}
+    found = []
+    for key in (f"pod-security.kubernetes.io/{mode}" for mode in ("enforce", "audit", "warn")):
+        if labels.get(key, "privileged") not in ("privileged", "baseline", "restricted"):
+            text = f"Invalid value: {fields.dumps(labels[key])}: must be one of privileged, baseline, restricted"
+            found.append(errors.Cause(f"metadata.labels[{key}]", text))
+    if found:
+        raise errors.invalid(kind, space["metadata"].get("name", ""), found)
+
+
 def _pod_security(api: Api, kind: Kind, obj: Obj, pod: Obj, call: Call) -> None:
     space = api.find("Namespace", obj["metadata"]["namespace"])
     labels = (space or {"metadata": {}})["metadata"].get("labels") or {}
@@ -170,6 +183,12 @@ def _outside(bound: Obj, resources: Obj, type_: str) -> Iterator[str]:
                 yield f"{text}. No {part} is specified"
             elif (quantity.parse(value) < least) if key == "min" else (quantity.parse(value) > least):
                 yield f"{text}, but {part} is {value}"
+
+
+    for name, ratio in sorted((bound.get("maxLimitRequestRatio") or {}).items()):
+        limit, request = (resources.get(part, {}).get(name) for part in ("limits", "requests"))
+        if limit and request and (found := quantity.parse(limit) / quantity.parse(request)) > quantity.parse(ratio):
+            yield f"{name} max limit to request ratio per {type_} is {ratio}, but provided ratio is {found:.6f}"
 
 
 def _sum(spec: Obj, part: str, name: str) -> str | None:

@@ -55,8 +55,8 @@ def no_resource() -> ApiStatus:
     return ApiStatus(404, "NotFound", "the server could not find the requested resource", {})
 
 
-def already_exists(kind: Kind, name: str) -> ApiStatus:
-    message = f'{kind.resource} "{name}" already exists'
+def already_exists(kind: Kind, name: str, *, is_going: bool = False) -> ApiStatus:
+    message = f'{"object is being deleted: " if is_going else ""}{kind.resource} "{name}" already exists'
     return ApiStatus(409, "AlreadyExists", message, _details(kind, name, kind.plural))
 
 

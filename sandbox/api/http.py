@@ -7,7 +7,7 @@ import json
 import logging
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -173,7 +173,8 @@ class Server:
             raise errors.no_resource()
         if request.method == "GET" and kind.group == "metrics.k8s.io":
             return self._metrics(request, found, kind)
-        if verb not in kind.verbs and not found.subresource:
+        misplaced = request.method == "POST" and found.name
+        if (verb not in kind.verbs or misplaced) and not found.subresource:
             text = "the server does not allow this method on the requested resource"
             raise ApiStatus(405, "MethodNotAllowed", text, {})
         if found.subresource and found.subresource not in ("status", "finalize"):
@@ -237,9 +238,10 @@ class Server:
                 request, kind, api.do_update(stored, name, namespace, body, call, found.subresource), 200, call
             )
         if verb == "patch":
-            obj, created = await self._patch(request, stored, name, namespace, call, found.subresource)
+            obj, created = await self._patch(request, stored, name, namespace, user, call, found.subresource)
             return self._one(request, kind, obj, 201 if created else 200, call)
         options = await _options(request)
+        call = replace(call, dry_run=call.dry_run or bool(options.get("dryRun")))
         if verb == "deletecollection":
             page = api.page(stored, namespace, request.query_params)
             page["items"] = [fields.copy(obj) for obj in page["items"]]
@@ -256,7 +258,7 @@ class Server:
         return self._one(request, kind, obj)
 
     async def _patch(
-        self, request: Request, kind: Kind, name: str, namespace: str | None, call: Call, subresource: str
+        self, request: Request, kind: Kind, name: str, namespace: str | None, user: User, call: Call, subresource: str
     ) -> tuple[Obj, bool]:
         how = request.headers.get("content-type", "").partition(";")[0].strip()
         if how not in _PATCHES:
@@ -270,6 +272,8 @@ class Server:
                 )
                 options = Kind("PatchOptions", "meta.k8s.io", "v1", "patchoptions")
                 raise errors.invalid(options, "", [cause])
+            if not subresource and not self.api.find(kind.kind, name, namespace):
+                self.access.check(user, Ask("create", kind.group, kind.plural, namespace or "", name))
             return self.api.do_apply(kind, name, namespace, _typed(config, kind), call, subresource)
         try:
             patch = json.loads(raw)
@@ -444,6 +448,10 @@ class Server:
 
     def _token(self, found: Route, body: Obj) -> Obj:
         seconds = int((body.get("spec") or {}).get("expirationSeconds") or 3600)
+        if seconds < 600:
+            text = f"Invalid value: {seconds}: may not specify a duration less than 10 minutes"
+            request = Kind("TokenRequest", "authentication.k8s.io", "v1", "tokenrequests")
+            raise errors.invalid(request, found.name, [errors.Cause("spec.expirationSeconds", text)])
         token = self.access.token(found.namespace, found.name, seconds)
         until = self.api.time_in(seconds)
         spec = {"audiences": ["https://kubernetes.default.svc.cluster.local"], **(body.get("spec") or {})}
@@ -480,7 +488,8 @@ class Server:
         scheme, host, port = self._target(found, kind)
         if self._http is None:
             self._http = httpx.AsyncClient(timeout=30, verify=False)  # noqa: S501 - as the API server does
-        url = httpx.URL(scheme=scheme, host=host, port=port, path=found.rest or "/", query=request.url.query.encode())
+        query = request.url.query.encode() or None  # an empty one would still end the path with a question mark
+        url = httpx.URL(scheme=scheme, host=host, port=port, path=found.rest or "/", query=query)
         headers = [(name, value) for name, value in request.headers.items() if name not in _MOVED_HEADERS]
         try:
             answer = await self._http.request(request.method, url, headers=headers, content=await request.body())

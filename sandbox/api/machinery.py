@@ -21,7 +21,7 @@ from sandbox.api.errors import ApiStatus
 from sandbox.api.kinds import BY_KIND, STORED, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
 Obj = dict[str, Any]
 Contents = list[tuple[Kind, Obj]]  # `list` is a method below
@@ -117,8 +117,7 @@ class Api:
     def __init__(self, *, window: int = 2000, clock: Callable[[], float] = time.time, settle: float = 0.2) -> None:
         self._objects: dict[str, dict[tuple[str, str], Obj]] = {kind.kind: {} for kind in STORED}
         self.history: deque[Change] = deque(maxlen=window)
-        self.version = 1
-        self.oldest = 0  # watches from before this version have expired
+        self.version = self.oldest = 1000  # a real server is never asked for its first versions
         self.listeners: list[Callable[[Change], None]] = []
         self.clock, self._settle = clock, settle
         self.runtime: Runtime | None = None
@@ -157,7 +156,7 @@ class Api:
     def page(self, kind: Kind, namespace: str | None, query: Mapping[str, str]) -> Obj:
         """A List as HTTP answers it: selectors, limit and continue."""
         test = self.test(kind, query)
-        found = [obj for obj in self.all(kind.kind, namespace) if test(obj)]
+        found = self.all(kind.kind, namespace)
         version = self.version
         if token := query.get("continue"):
             version, start = _read_token(token)
@@ -166,7 +165,8 @@ class Api:
                     "The provided continue parameter is too old to display a consistent list result. You can start a"
                     " new list without the continue parameter."
                 )
-            found = [obj for obj in found if _position(obj, namespace) >= start]
+            found = [obj for obj in self._as_of(version, kind, namespace) if _position(obj, namespace) >= start]
+        found = [obj for obj in found if test(obj)]
         meta: Obj = {"resourceVersion": str(version)}
         limit = int(query.get("limit") or 0) if query.get("limit", "0").isdigit() else 0
         if limit and len(found) > limit:
@@ -175,6 +175,20 @@ class Api:
                 meta["remainingItemCount"] = len(found) - limit
             found = found[:limit]
         return {"kind": f"{kind.kind}List", "apiVersion": kind.api_version, "metadata": meta, "items": found}
+
+    def _as_of(self, version: int, kind: Kind, namespace: str | None) -> Sequence[Obj]:
+        """The objects as they were at a version that history still reaches, so that all pages show one list."""
+        found = {_position(obj, None): obj for obj in self.all(kind.kind, namespace)}
+        for change in reversed(self.history):
+            if change.version <= version:
+                break
+            space = _meta(change.object).get("namespace")
+            if change.kind == kind.kind and namespace in (None, "", space):
+                if change.old is None:
+                    found.pop(_position(change.object, None), None)
+                else:
+                    found[_position(change.object, None)] = change.old
+        return [found[key] for key in sorted(found)]
 
     def test(self, kind: Kind, query: Mapping[str, str]) -> Callable[[Mapping[str, Any]], bool]:
         by_labels = selectors.labels(query.get("labelSelector", ""))
@@ -295,8 +309,8 @@ class Api:
         if causes := rules.check(kind, obj):
             raise errors.invalid(kind, meta.get("name", ""), causes)
         admission.validate(self, kind, obj, None, call)
-        if self.find(kind.kind, meta["name"], meta.get("namespace")):
-            raise errors.already_exists(kind, meta["name"])
+        if there := self.find(kind.kind, meta["name"], meta.get("namespace")):
+            raise errors.already_exists(kind, meta["name"], is_going="deletionTimestamp" in _meta(there))
         if kind.kind == "Service":
             self._allocate(obj, None)
         if call.dry_run:
@@ -336,6 +350,9 @@ class Api:
         if reader.unknown and call.validation == "Strict":
             told = ", ".join(f'unknown field "{path}"' for path in reader.unknown)
             raise patches.refused(obj, f"strict decoding error: {told}")
+        if (said := (obj.get("metadata") or {}).get("name", name)) != name:
+            cause = errors.Cause("metadata.name", f"Invalid value: {fields.dumps(said)}: field is immutable")
+            raise errors.invalid(kind, name, [cause])
         return self._replace(kind, live, self.decode(kind, obj, call), call, subresource)
 
     def do_apply(
@@ -423,8 +440,9 @@ class Api:
         for key, label in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
             wanted = (options.get("preconditions") or {}).get(key)
             if wanted and wanted != meta[key]:
-                text = f"Precondition failed: {label} in precondition: {wanted}, {label} in object meta: {meta[key]}"
-                raise errors.conflict(kind, name, text)
+                text = f"the {label} in the precondition ({wanted}) does not match the {label} in record ({meta[key]})."
+                happened = "deleted and then recreated" if key == "uid" else "modified"
+                raise errors.conflict(kind, name, f"{text} The object might have been {happened}")
         if call.dry_run:
             return fields.copy(live), True
         grace = self._grace(kind, live, options.get("gracePeriodSeconds"))
@@ -432,7 +450,7 @@ class Api:
         policy = options.get("propagationPolicy") or ("Orphan" if options.get("orphanDependents") else "Background")
         if policy == "Orphan":
             self._orphan(live)
-        elif policy == "Foreground" and "foregroundDeletion" not in finalizers and self._dependents(live):
+        elif policy == "Foreground" and "foregroundDeletion" not in finalizers and self._is_blocked(live):
             finalizers.append("foregroundDeletion")
         if not (grace or finalizers or kind.kind == "Namespace"):
             self._store("DELETED", kind, live, live)
@@ -575,6 +593,11 @@ class Api:
             left = [ref for ref in _meta(obj)["ownerReferences"] if ref["uid"] != _meta(owner)["uid"]]
             self._set_meta(kind, obj, {"ownerReferences": left or None})
 
+    def _is_blocked(self, owner: Obj) -> bool:
+        """Whether a deletion in the foreground has to wait for a dependent."""
+        refs = (r for _, dependent in self._dependents(owner) for r in _meta(dependent)["ownerReferences"])
+        return any(r["uid"] == _meta(owner)["uid"] and r.get("blockOwnerDeletion") for r in refs)
+
     def _release_owners(self, obj: Obj) -> None:
         """An owner that waits in the foreground goes when its last blocking dependent has gone."""
         for ref in _meta(obj).get("ownerReferences") or []:
@@ -582,8 +605,7 @@ class Api:
             owner = kind and self.find(kind.kind, ref["name"], _meta(obj).get("namespace") if kind.namespaced else None)
             if not kind or not owner or "foregroundDeletion" not in (_meta(owner).get("finalizers") or []):
                 continue
-            refs = (r for _, dependent in self._dependents(owner) for r in _meta(dependent)["ownerReferences"])
-            if not any(r["uid"] == _meta(owner)["uid"] and r.get("blockOwnerDeletion") for r in refs):
+            if not self._is_blocked(owner):
                 left = [name for name in _meta(owner)["finalizers"] if name != "foregroundDeletion"]
                 self._set_meta(kind, owner, {"finalizers": left or None})
 

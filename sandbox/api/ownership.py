@@ -101,6 +101,10 @@ def apply(kind: Kind, live: Obj | None, config: Obj, who: Who, now: str, *, forc
     node = schema.of(kind)
     old, wanted = bare(live) if live else rules.zero(kind.kind), bare(config)
     managed = read(live) if live else {}
+    if live and not managed:
+        # what is there was written by nobody known, who keeps it as any other manager would
+        past = _countable(fields.owned(node, old), kind, "")
+        managed[Who("before-first-apply", "Update")] = Entry(past, now, kind.api_version)
     last = managed[who].fields if who in managed else set()
     merged = fields.merge(node, old, wanted)
     managed[who] = Entry(

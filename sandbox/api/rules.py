@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +135,8 @@ def _replica_set(obj: Obj) -> None:
 def _service(obj: Obj) -> None:
     spec = obj.setdefault("spec", {})
     _set(spec, type="ClusterIP", sessionAffinity="None")
+    if spec["sessionAffinity"] == "ClientIP":
+        spec.setdefault("sessionAffinityConfig", {}).setdefault("clientIP", {}).setdefault("timeoutSeconds", 10800)
     if spec["type"] != "ExternalName":
         _set(spec, internalTrafficPolicy="Cluster")
     if spec["type"] in ("NodePort", "LoadBalancer"):
@@ -413,6 +416,10 @@ def _probe(probe: Obj, at: str) -> Iterator[Cause]:
     handlers = [name for name in ("exec", "httpGet", "tcpSocket", "grpc") if name in probe]
     if not handlers:
         yield _required(at, "must specify a handler type")
+    for more in handlers[1:]:
+        yield Cause(f"{at}.{more}", "Forbidden: may not specify more than 1 handler type", "FieldValueForbidden")
+    for action in ("httpGet", "tcpSocket"):
+        yield from _port(f"{at}.{action}.port", (probe.get(action) or {}).get("port"))
     for name in ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"):
         yield from _at_least(f"{at}.{name}", probe.get(name), 0)
     if not at.endswith("readinessProbe") and probe.get("successThreshold", 1) != 1:
@@ -473,6 +480,10 @@ def _pod_checks(spec: Obj, at: str) -> Iterator[Cause]:
             yield Cause(f"{at}.volumes[{index}].name", f'Duplicate value: "{name}"', "FieldValueDuplicate")
         if not re.fullmatch(_LABEL, name):
             yield _bad(f"{at}.volumes[{index}].name", name, _LABEL_TEXT)
+    for index, volume in enumerate(spec.get("volumes") or []):
+        for source in [key for key in volume if key != "name"][1:]:
+            text = "Forbidden: may not specify more than 1 volume type"
+            yield Cause(f"{at}.volumes[{index}].{source}", text, "FieldValueForbidden")
     yield from _containers(spec, at)
     if spec.get("restartPolicy") not in ("Always", "OnFailure", "Never"):
         yield _unsupported(f"{at}.restartPolicy", spec.get("restartPolicy"), ("Always", "OnFailure", "Never"))
@@ -502,7 +513,10 @@ def _is_empty(selector: Obj | None) -> bool:
     return not selector or not any(selector.values())
 
 
-def _amount(field: str, value: Any) -> Iterator[Cause]:
+def _amount(field: str, value: Any, *, is_share: bool = False) -> Iterator[Cause]:
+    """A number or a percentage, which must not be above 100 where it is a share of something."""
+    if is_share and isinstance(value, str) and re.fullmatch(r"[0-9]+%", value) and int(value[:-1]) > 100:
+        yield _bad(field, value, "must not be greater than 100%")
     if isinstance(value, str) and not re.fullmatch(r"[0-9]+%", value):
         text = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex"
         yield _bad(field, value, f"{text} used for validation is '[0-9]+%')")
@@ -538,7 +552,7 @@ def _deployment_checks(obj: Obj) -> Iterator[Cause]:
         text = "Forbidden: may not be specified when strategy `type` is 'Recreate'"
         yield Cause("spec.strategy.rollingUpdate", text, "FieldValueForbidden")
     elif rolling:
-        yield from _amount("spec.strategy.rollingUpdate.maxUnavailable", rolling.get("maxUnavailable"))
+        yield from _amount("spec.strategy.rollingUpdate.maxUnavailable", rolling.get("maxUnavailable"), is_share=True)
         yield from _amount("spec.strategy.rollingUpdate.maxSurge", rolling.get("maxSurge"))
         if all(str(rolling.get(key)).rstrip("%") == "0" for key in ("maxUnavailable", "maxSurge")):
             text = "may not be 0 when `maxSurge` is 0"
@@ -566,6 +580,19 @@ def _service_checks(obj: Obj) -> Iterator[Cause]:
         yield from _port(f"spec.ports[{index}].targetPort", port.get("targetPort"))
         if len(ports) > 1 and not port.get("name"):
             yield _required(f"spec.ports[{index}].name")
+        key = {"protocol": port.get("protocol"), "port": port.get("port")}
+        if any(other.items() >= key.items() for other in ports[:index]):
+            yield Cause(f"spec.ports[{index}]", f"Duplicate value: {dumps(key)}", "FieldValueDuplicate")
+        if port.get("nodePort") and spec["type"] == "ClusterIP":
+            text = "Forbidden: may not be used when `type` is 'ClusterIP'"
+            yield Cause(f"spec.ports[{index}].nodePort", text, "FieldValueForbidden")
+    if spec["sessionAffinity"] not in ("ClientIP", "None"):
+        yield _unsupported("spec.sessionAffinity", spec["sessionAffinity"], ("ClientIP", "None"))
+    if (address := spec.get("clusterIP")) not in (None, "None"):
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            yield _bad("spec.clusterIPs[0]", address, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
 
 
 def _autoscaler_checks(obj: Obj) -> Iterator[Cause]:
@@ -579,6 +606,16 @@ def _autoscaler_checks(obj: Obj) -> Iterator[Cause]:
     for key in ("kind", "name"):
         if not spec.get("scaleTargetRef", {}).get(key):
             yield _required(f"spec.scaleTargetRef.{key}")
+    for index, metric in enumerate(spec.get("metrics") or []):
+        wanted = metric.get("resource", {}).get("target", {}).get("averageUtilization")
+        if wanted is not None and wanted < 1:
+            at = f"spec.metrics[{index}].resource.target.averageUtilization"
+            yield _bad(at, wanted, "must be greater than 0")
+    for way, rules in (spec.get("behavior") or {}).items():
+        at, window = f"spec.behavior.{way}.stabilizationWindowSeconds", rules.get("stabilizationWindowSeconds") or 0
+        yield from _at_least(at, window, 0)
+        if window > 3600:
+            yield _bad(at, window, "must be less than or equal to 3600")
 
 
 def _budget_checks(obj: Obj) -> Iterator[Cause]:
@@ -587,7 +624,72 @@ def _budget_checks(obj: Obj) -> Iterator[Cause]:
         text = "minAvailable and maxUnavailable cannot be both set"
         yield _bad("spec", {k: spec[k] for k in ("minAvailable", "maxUnavailable")}, text)
     for key in ("minAvailable", "maxUnavailable"):
-        yield from _amount(f"spec.{key}", spec.get(key))
+        yield from _amount(f"spec.{key}", spec.get(key), is_share=True)
+    policies = ("AlwaysAllow", "IfHealthyBudget")
+    if spec.get("unhealthyPodEvictionPolicy", policies[0]) not in policies:
+        yield _unsupported("spec.unhealthyPodEvictionPolicy", spec["unhealthyPodEvictionPolicy"], policies)
+
+
+def _policy_checks(obj: Obj) -> Iterator[Cause]:
+    spec = obj.get("spec") or {}
+    for index, type_ in enumerate(spec.get("policyTypes") or []):
+        if type_ not in ("Ingress", "Egress"):
+            yield _unsupported(f"spec.policyTypes[{index}]", type_, ("Ingress", "Egress"))
+    for way, side in (("ingress", "from"), ("egress", "to")):
+        for i, rule in enumerate(spec.get(way) or []):
+            for j, port in enumerate(rule.get("ports") or []):
+                yield from _port(f"spec.{way}[{i}].ports[{j}].port", port.get("port"))
+            for j, peer in enumerate(rule.get(side) or []):
+                if cidr := peer.get("ipBlock", {}).get("cidr"):
+                    yield from _network(f"spec.{way}[{i}].{side}[{j}].ipBlock.cidr", cidr)
+
+
+def _network(field: str, text: str) -> Iterator[Cause]:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        yield _bad(field, text, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)")
+
+
+def _role_checks(obj: Obj) -> Iterator[Cause]:
+    for index, rule in enumerate(obj.get("rules") or []):
+        if not rule.get("verbs"):
+            yield _required(f"rules[{index}].verbs", "verbs must contain at least one value")
+
+
+def _binding_checks(obj: Obj) -> Iterator[Cause]:
+    for index, subject in enumerate(obj.get("subjects") or []):
+        if subject.get("kind") == "ServiceAccount" and not subject.get("namespace"):
+            yield _required(f"subjects[{index}].namespace")
+
+
+def _quota_checks(obj: Obj) -> Iterator[Cause]:
+    for name in obj["spec"].get("hard") or {}:
+        if "/" not in name and name not in _COUNTED:
+            yield _bad(f"spec.hard[{name}]", name, "must be a standard resource for quota")
+
+
+def _limit_checks(obj: Obj) -> Iterator[Cause]:
+    for index, item in enumerate(obj["spec"].get("limits") or []):
+        for part in ("default", "defaultRequest", "min"):
+            for name, value in (item.get(part) or {}).items():
+                most = (item.get("max") or {}).get(name)
+                if most and quantity.parse(value) > quantity.parse(most):
+                    text = f"{part} value {value} is greater than max value {most}"
+                    yield _bad(f"spec.limits[{index}].{part}[{name}]", value, text)
+
+
+def _event_checks(obj: Obj) -> Iterator[Cause]:
+    about, space = (obj.get("involvedObject") or {}).get("namespace", ""), obj["metadata"].get("namespace")
+    if about != space and (about or space != "default"):  # what has no namespace is told of in `default`
+        yield _bad("involvedObject.namespace", about, "does not match event.namespace")
+
+
+_COUNTED = (
+    *(f"{part}{name}" for part in ("", "requests.", "limits.") for name in ("cpu", "memory", "ephemeral-storage")),
+    "pods", "services", "services.loadbalancers", "services.nodeports", "replicationcontrollers", "resourcequotas",
+    "secrets", "configmaps", "persistentvolumeclaims", "requests.storage",
+)  # fmt: skip
 
 
 def _data_checks(obj: Obj) -> Iterator[Cause]:
@@ -609,13 +711,21 @@ def _lease_checks(obj: Obj) -> Iterator[Cause]:
 
 
 _CHECKS: dict[str, Callable[[Obj], Iterator[Cause]]] = {
+    "ClusterRole": _role_checks,
+    "ClusterRoleBinding": _binding_checks,
     "ConfigMap": _data_checks,
     "Deployment": _deployment_checks,
+    "Event": _event_checks,
     "HorizontalPodAutoscaler": _autoscaler_checks,
     "Lease": _lease_checks,
+    "LimitRange": _limit_checks,
+    "NetworkPolicy": _policy_checks,
     "Pod": lambda obj: _pod_checks(obj["spec"], "spec"),
     "PodDisruptionBudget": _budget_checks,
     "ReplicaSet": _workload,
+    "ResourceQuota": _quota_checks,
+    "Role": _role_checks,
+    "RoleBinding": _binding_checks,
     "Secret": _data_checks,
     "Service": _service_checks,
 }
@@ -636,6 +746,10 @@ def _pick(obj: Obj, path: str) -> Any:
 
 
 def _unchanged(kind: str, obj: Obj, old: Obj) -> Iterator[Cause]:
+    new = [f for f in obj["metadata"].get("finalizers") or [] if f not in (old["metadata"].get("finalizers") or [])]
+    if new and "deletionTimestamp" in old["metadata"]:
+        text = "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers "
+        yield Cause("metadata.finalizers", f"{text}[]string{{{', '.join(map(dumps, new))}}}", "FieldValueForbidden")
     for path in _IMMUTABLE.get(kind, ()):
         if _pick(obj, path) != _pick(old, path):
             yield _bad(path, _pick(obj, path), "field is immutable")

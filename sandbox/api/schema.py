@@ -21,6 +21,7 @@ Json = Any
 _META = "io.k8s.apimachinery.pkg."
 _QUANTITY = f"{_META}api.resource.Quantity"
 _INT_OR_STRING = f"{_META}util.intstr.IntOrString"
+_BASE64 = r"([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
 QUANTITY_FORM = r"^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$"
 # Go leaves these out when they are false or 0: they are plain bool and int fields with omitempty, not pointers.
 _DROPPED_WHEN_ZERO = frozenset(
@@ -214,6 +215,9 @@ class Decoder:
         right: dict[str, tuple[type, ...]] = {"string": (str,), "boolean": (bool,), "integer": (int,)}
         if not isinstance(value, right.get(wanted, (int, float))) or (wanted != "boolean" and isinstance(value, bool)):
             self._refuse(node, value, path, struct)
+        if node.get("format") == "byte" and not re.fullmatch(_BASE64, re.sub(r"[\r\n]", "", value)):
+            wrong = re.search(r"[^A-Za-z0-9+/\r\n]", value)
+            raise WrongType(f"illegal base64 data at input byte {wrong.start() if wrong else len(value)}")
         return value
 
     def _object(self, node: Node, value: Json, path: str, struct: str) -> Json:

@@ -47,12 +47,6 @@ def test_a_strict_refusal_names_kind_and_version(ns: Space) -> None:
     answer.refused(400, "BadRequest", text)
 
 
-def test_strict_validation_refuses_a_field_that_is_there_twice(ns: Space) -> None:
-    text = '{"apiVersion":"v1","kind":"Service","metadata":{"name":"web"},"spec":{"type":"ClusterIP","type":"NodePort"}}'
-    answer = ns.api.post(ns.path("services"), text, fieldValidation="Strict")
-    answer.refused(400, "BadRequest", 'strict decoding error: duplicate field "spec.type"')
-
-
 def test_unknown_fields_are_dropped_with_a_warning(ns: Space) -> None:
     answer = ns.post("deployments", deployment(nonsense=1))
     assert "nonsense" not in answer.ok(201)["spec"]
