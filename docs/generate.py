@@ -95,7 +95,8 @@ def reference() -> str:
         lines += ["```yaml", found["EXAMPLES"].strip(), "```", ""]
         lines += ["| returned | type | meaning |", "|---|---|---|"]
         lines += [
-            f"| `{key}` | {value['type']} | {cell(value['description'])} |" for key, value in found["returns"].items()
+            f"| `{key}` | {value['type']} | {cell(value['description'])} |"
+            for key, value in yaml.safe_load(found["RETURN"]).items()
         ]
         lines += [""]
     return "\n".join(lines)
