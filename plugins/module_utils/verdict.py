@@ -436,7 +436,7 @@ def _container_facts(seen: Observation, t: float, pod: Object, status: Object, l
         return
     reason, message = text_at(status, "state", "waiting", "reason"), text_at(status, "state", "waiting", "message")
     told = [one for one in seen.happenings(pod) if one.container == name]
-    stood = t - seen.began(pod, f"{name}:{reason}")
+    stood = max(0.0, t - seen.began(pod, f"{name}:{reason}"))  # a mark never seen has stood for no time
     if reason in PULL_REASONS:
         pulls = [one for one in told if "Failed to pull image" in one.message]
         if reason == "ImagePullBackOff" and "ErrImagePull" not in message and pulls:
