@@ -94,11 +94,9 @@ def reference() -> str:
             lines += ["And the options that log in to a cluster, as in `kubernetes.core`.", ""]
         lines += ["```yaml", found["EXAMPLES"].strip(), "```", ""]
         lines += ["| returned | type | meaning |", "|---|---|---|"]
-        lines += [
-            f"| `{key}` | {value['type']} | {cell(value['description'])} |"
-            for key, value in yaml.safe_load(found["RETURN"]).items()
-        ]
-        lines += [""]
+        for key, value in (yaml.safe_load(found.get("RETURN") or "") or {}).items():
+            lines.append(f"| `{key}` | {value['type']} | {cell(value['description'])} |")
+        lines.append("")
     return "\n".join(lines)
 
 
