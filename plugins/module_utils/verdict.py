@@ -305,11 +305,11 @@ def _incomplete(deployment: Object) -> str:
         return "the controller to see the change"
     updated = number_at(deployment, "status", "updatedReplicas")
     if (missing := _wanted(deployment) - updated) > 0:
-        return f"{missing} more updated pods"
+        return f"{missing} more updated {_pods(missing)}"
     if (old := number_at(deployment, "status", "replicas") - updated) > 0:
-        return f"{old} old pods to end"
+        return f"{old} old {_pods(old)} to end"
     if (late := updated - number_at(deployment, "status", "availableReplicas")) > 0:
-        return f"{late} pods to be available"
+        return f"{late} {_pods(late)} to be available"
     return ""
 
 
@@ -597,6 +597,10 @@ def _bare(value: Any) -> Any:
     if isinstance(value, list):
         return [_bare(part) for part in value]
     return value
+
+
+def _pods(count: int) -> str:
+    return "pod" if count == 1 else "pods"
 
 
 def _wanted(deployment: Object) -> int:
