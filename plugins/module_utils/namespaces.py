@@ -67,6 +67,7 @@ def absent(
     name: str,
     policies: list[Object],
     *,
+    manage: bool,
     check_mode: bool,
     wait_timeout: float,
     wait_sleep: float,
@@ -81,9 +82,9 @@ def absent(
     live = _read(cluster, name, result["notes"])
     if live is None:
         return result
-    ours = (live["metadata"].get("annotations") or {}).get(CREATED_BY) == plan.MANAGER
+    ours = manage and (live["metadata"].get("annotations") or {}).get(CREATED_BY) == plan.MANAGER
     mine = [in_namespace(policy, name) for policy in policies]
-    held_by = foreign(cluster, name, {key(policy) for policy in mine})
+    held_by = foreign(cluster, name, {key(policy) for policy in mine}) if ours else []
     doomed = [obj for obj in live_of(cluster, mine).values() if obj]
     if ours and not held_by:
         doomed.append(live)
@@ -91,7 +92,8 @@ def absent(
         result["held_by"] = held_by
         result["notes"].append(f"Namespace {name} stays, because it holds {', '.join(held_by)}")
     else:
-        result["notes"].append(f"Namespace {name} stays, because this collection did not create it")
+        why = "this collection did not create it" if manage else "this run does not manage it"
+        result["notes"].append(f"Namespace {name} stays, because {why}")
     for obj in doomed:
         result["diff"].append(plan.difference(obj, {}))
         result["removed"].append(title(obj))

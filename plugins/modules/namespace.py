@@ -128,6 +128,7 @@ def run(module: Any, _tell: Callable[[str], None]) -> None:
                 cluster,
                 asked["name"],
                 asked["policies"],
+                manage=asked["manage"],
                 check_mode=module.check_mode,
                 wait_timeout=asked["wait_timeout"],
                 wait_sleep=asked["wait_sleep"],
