@@ -143,7 +143,7 @@ class Autoscaler:
 
     def _advise(self, hpa: Obj, target: Obj, current: int) -> tuple[int, str, list[Obj]]:
         """The largest of what the metrics ask for, why, and their current values."""
-        best, why, shown = 0, "", []
+        best, why, shown = 0, "All metrics below target", []
         for metric in hpa["spec"].get("metrics") or []:
             if metric["type"] != "Resource":
                 raise _Unavailable("InvalidMetricSourceType", f"unsupported metric source type {metric['type']}")

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterable
 
+from sandbox.api.rules import matches
 from sandbox.controller import Controller, Key, Obj, condition, controller_ref, key_of, owner_of, seconds, stamp
 from sandbox.replicasets import FINISHED, owned_pods
 
@@ -88,6 +89,7 @@ class Deployments(Controller):
             return None
         d = self.api.get("Deployment", name, namespace)
         uid = d["metadata"]["uid"]
+        self._take_orphans(d)
         sets = [rs for rs in self.api.list("ReplicaSet", namespace) if (owner_of(rs) or {}).get("uid") == uid]
         sets = [rs for rs in sets if "deletionTimestamp" not in rs["metadata"]]
         if "deletionTimestamp" in d["metadata"]:
@@ -105,6 +107,17 @@ class Deployments(Controller):
             return self._write_status(d, sets, new, rollout=False)
         recreate = d["spec"]["strategy"]["type"] == "Recreate"
         return self._recreate(d, sets) if recreate else self._roll(d, sets)
+
+    def _take_orphans(self, d: Obj) -> None:
+        """A ReplicaSet that the selector selects and nobody controls becomes this Deployment's."""
+        if "deletionTimestamp" in d["metadata"]:
+            return
+        for rs in self.api.list("ReplicaSet", d["metadata"]["namespace"]):
+            meta = rs["metadata"]
+            if not owner_of(rs) and matches(d["spec"]["selector"], meta.get("labels")):
+                owners = [*(meta.get("ownerReferences") or []), controller_ref(d)]
+                patch = {"metadata": {"ownerReferences": owners}}
+                self.api.patch("ReplicaSet", meta["name"], meta["namespace"], patch)
 
     # --- strategies ---------------------------------------------------------------------------------------------------
 

@@ -62,6 +62,8 @@ class Endpoints(Controller):
                 ports.append({"name": port.get("name", ""), "protocol": port.get("protocol", "TCP"), "port": number})
         labels = {**(service["metadata"].get("labels") or {}), NAME_LABEL: name,
                   "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"}  # fmt: skip
+        if service["spec"].get("clusterIP") == "None":
+            labels["service.kubernetes.io/headless"] = ""
         old = slice_of(self.api.all("EndpointSlice", namespace), name)
         body = {"addressType": "IPv4", "endpoints": endpoints, "ports": ports}
         if old is None:

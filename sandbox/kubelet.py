@@ -95,10 +95,10 @@ class Kubelet:
         if log is None and previous:
             raise bad_request(f'previous terminated container "{one.name}" in pod "{name}" not found')
         if log is None:
-            why = one.state.get("waiting", {})
-            how = "trying and failing to pull image" if "Image" in why.get("reason", "") else why.get("reason", "")
-            how = how if "pull" in how else f"waiting to start: {how}"
-            raise bad_request(f'container "{one.name}" in pod "{name}" is {how}')
+            reason = one.state.get("waiting", {}).get("reason", "")
+            pulls = {"ErrImagePull": "image can't be pulled", "ImagePullBackOff": "trying and failing to pull image"}
+            text = f'container "{one.name}" in pod "{name}" is waiting to start: {pulls.get(reason, reason)}'
+            raise bad_request(text)
         since = self.api.clock() - since_seconds if since_seconds else None
         chosen = logs.Choice(follow, tail, since, timestamps, limit_bytes)
         async for chunk in logs.read(log, chosen):
@@ -289,6 +289,11 @@ class Worker:
                 present = f'Container image "{reference}" already present on machine and can be accessed by the pod'
                 self.event(container, "Normal", "Pulled", present)
                 return image
+            elif container.spec.get("imagePullPolicy") == "Never":
+                text = f'Container image "{reference}" is not present with pull policy of Never'
+                self.event(container, "Warning", "ErrImageNeverPull", text)
+                self.event(container, "Warning", "Failed", "Error: ErrImageNeverPull")
+                await self._wait(container, "ErrImageNeverPull", text, _RESYNC)
             else:
                 await self._fail_to_pull(container, reference)
             attempt += 1
@@ -355,11 +360,15 @@ class Worker:
         except (StartError, OSError) as error:
             log.closed = True
             self.event(container, "Warning", "Failed", f"Error: {error}")
-            container.last = {"terminated": {
+            failed = {"terminated": {
                 "exitCode": 128, "reason": "StartError", "message": str(error), "startedAt": "1970-01-01T00:00:00Z",
                 "finishedAt": self.api.now(), "containerID": container.id,
             }}  # fmt: skip
-            container.state = {"waiting": {"reason": "RunContainerError", "message": str(error)}}
+            if self.pod["spec"].get("restartPolicy") == "Never":  # nothing follows
+                container.state = failed
+            else:
+                container.last = failed
+                container.state = {"waiting": {"reason": "RunContainerError", "message": str(error)}}
             self.write()
             await asyncio.sleep(self.kubelet.config.sync_seconds)
             return True

@@ -675,7 +675,11 @@ class Api:
             for port in other["spec"].get("ports") or []
         }
         if spec["type"] in ("NodePort", "LoadBalancer") and spec.get("allocateLoadBalancerNodePorts", True):
-            for port in spec.get("ports") or []:
+            for index, port in enumerate(spec.get("ports") or []):
+                if port.get("nodePort") in used - {None}:
+                    at = f"spec.ports[{index}].nodePort"
+                    text = f"Invalid value: {port['nodePort']}: provided port is already allocated"
+                    raise errors.invalid(BY_KIND["Service"], _meta(obj)["name"], [errors.Cause(at, text)])
                 if not port.get("nodePort"):
                     port["nodePort"] = next(n for n in range(30000, 32768) if n not in used)
                     used.add(port["nodePort"])

@@ -364,12 +364,6 @@ def test_a_log_that_is_followed_ends_with_its_container(podns: Space) -> None:
     assert podns.logs("p", follow=True) == "0\n1\n2\n"
 
 
-def test_the_last_words_of_a_failed_container(podns: Space) -> None:
-    main = {**_says("the reason why", 1), "terminationMessagePolicy": "FallbackToLogsOnError"}
-    podns.make("pods", pod("p", main, restartPolicy="Never"))
-    assert _terminated(_finished(podns))["message"].strip() == "the reason why"
-
-
 # --- the end ----------------------------------------------------------------------------------------------------------
 
 _LAST_WORDS = """
