@@ -16,9 +16,11 @@ HANDED_ON = {
     "gcloud_credentials_gke",
     "inference_workload_cluster",
     "inference_workload_manifests",
+    "inference_workload_pinned",
     "inference_workload_release",
     "inference_workload_status",
     "namespace_config_manifests",
+    "namespace_config_policies",
     "namespace_config_removed",
     "verification_result",
 }

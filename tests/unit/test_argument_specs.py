@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.deepmlhub.inference.plugins.action.preconditions import HANDED_ON
 
 ROOT = Path(__file__).parents[2]
 ROLES = sorted(path.parents[1] for path in (ROOT / "roles").glob("*/meta/argument_specs.yml"))
@@ -43,6 +44,17 @@ def test_every_variable_of_an_inventory_is_one_of_a_role() -> None:
         ours = {name for name in load(path) if name.startswith(tuple(f"{role.name}_" for role in ROLES))}
         assert ours <= known, path
         assert ours, path
+
+
+def test_what_roles_hand_on_is_not_taken_for_a_misspelt_variable() -> None:
+    """A second play of the same run sees the first one's facts and results."""
+    handed_on = set[str]()
+    for path in (ROOT / "roles").glob("*/tasks/*.yml"):
+        for task in load(path):
+            handed_on |= set(task.get("ansible.builtin.set_fact", {})) | {task.get("register", "")}
+    known = {name for role in ROLES for name in load(role / "defaults/main.yml")}
+    handed_on = {name for name in handed_on if not name.startswith("__")} - known - {"cacheable", ""}
+    assert handed_on <= HANDED_ON
 
 
 def test_generated_pages_are_what_their_sources_say() -> None:
