@@ -84,9 +84,7 @@ class Client:
             tls["server_hostname"] = settings.tls_server_name
         retries = urllib3.Retry(total=3, read=0, status=0, other=0, redirect=0, backoff_factor=0.2)
         common: Obj = {"retries": retries, "maxsize": 4, **tls}
-        self._pool = (
-            urllib3.ProxyManager(settings.proxy, **common) if settings.proxy else urllib3.PoolManager(**common)
-        )
+        self._pool = urllib3.ProxyManager(settings.proxy, **common) if settings.proxy else urllib3.PoolManager(**common)
 
     def acting_as(self, token: str) -> Client:
         return Client(self._settings, token)

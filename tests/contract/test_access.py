@@ -168,7 +168,9 @@ def test_nobody_grants_what_they_do_not_hold(ns: Space) -> None:
     held = {"metadata": {"name": "held"}, "rules": [_rule("configmaps", "get")]}
     until("the role is seen", lambda: worker.post("roles", held).status == 201)
     more = {"metadata": {"name": "more"}, "rules": [_rule("secrets", "get")]}
-    status = worker.post("roles", more).refused(403, "Forbidden", "is attempting to grant RBAC permissions not currently held")
+    status = worker.post("roles", more).refused(
+        403, "Forbidden", "is attempting to grant RBAC permissions not currently held"
+    )
     assert f'user "{_user(ns)}"' in status["message"]
 
 

@@ -80,7 +80,8 @@ _UNSAFE: dict[str, tuple[Obj, str]] = {
         pod("probe", securityContext={"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}),
         "forbidden sysctls (kernel.msgmax)"),
     "an init container": (
-        pod("probe", initContainers=[container(name="first", securityContext={**SAFE, "allowPrivilegeEscalation": True})]),
+        pod("probe", initContainers=[
+            container(name="first", securityContext={**SAFE, "allowPrivilegeEscalation": True})]),
         'container "first" must set securityContext.allowPrivilegeEscalation=false'),
 }  # fmt: skip
 
@@ -112,7 +113,8 @@ _CONFORMING: dict[str, Obj] = {
         {"name": "e", "downwardAPI": {"items": []}}, {"name": "f", "persistentVolumeClaim": {"claimName": "p"}},
     ]),
     "a read-only root": _context(readOnlyRootFilesystem=True),
-    "a safe sysctl": pod("probe", securityContext={"sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]}),
+    "a safe sysctl": pod("probe", securityContext={
+        "sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]}),
 }  # fmt: skip
 
 
@@ -126,7 +128,9 @@ def test_a_workload_is_taken_and_its_pods_are_not(restricted: Space) -> None:
     restricted.post("deployments", body).ok(201)
 
     def refused() -> Obj:
-        found: Obj = {c["type"]: c for c in restricted.get("deployments", "web")["status"]["conditions"]}["ReplicaFailure"]
+        found: Obj = {c["type"]: c for c in restricted.get("deployments", "web")["status"]["conditions"]}[
+            "ReplicaFailure"
+        ]
         return found
 
     found = until("the refusal shows", lambda: _or_none(refused))
@@ -165,7 +169,9 @@ def test_baseline_refuses(spaces: Callable[[str], Space], case: str) -> None:
     assert 'violates PodSecurity "baseline:latest"' in status["message"]
 
 
-@pytest.mark.parametrize("case", ["escalation allowed", "may be root", "no seccomp profile", "capabilities not dropped"])
+@pytest.mark.parametrize(
+    "case", ["escalation allowed", "may be root", "no seccomp profile", "capabilities not dropped"]
+)
 def test_baseline_admits(spaces: Callable[[str], Space], case: str) -> None:
     baseline = spaces("baseline")
     baseline.ready_for_pods()
@@ -301,7 +307,9 @@ def _admitted(ns: Space, resources: Obj, **item: Any) -> Obj:
 
 
 def test_a_limit_range_fills_in_what_is_missing(podns: Space) -> None:
-    made = _admitted(podns, {}, default={"cpu": "50m", "memory": "50Mi"}, defaultRequest={"cpu": "20m", "memory": "20Mi"})
+    made = _admitted(
+        podns, {}, default={"cpu": "50m", "memory": "50Mi"}, defaultRequest={"cpu": "20m", "memory": "20Mi"}
+    )
     assert made["spec"]["containers"][0]["resources"] == {
         "limits": {"cpu": "50m", "memory": "50Mi"}, "requests": {"cpu": "20m", "memory": "20Mi"},
     }  # fmt: skip

@@ -159,7 +159,9 @@ def test_several_conflicts_are_listed_by_manager(ns: Space) -> None:
     ns.apply("configmaps", config(A="1", B="1"), "one").ok(201)
     ns.apply("configmaps", config(C="1"), "two").ok(200)
     status = ns.apply("configmaps", config(A="2", B="2", C="2"), "three").refused(409, "Conflict")
-    text = 'Apply failed with 3 conflicts: conflicts with "one":\n- .data.A\n- .data.B\nconflicts with "two":\n- .data.C'
+    text = (
+        'Apply failed with 3 conflicts: conflicts with "one":\n- .data.A\n- .data.B\nconflicts with "two":\n- .data.C'
+    )
     assert status["message"] == text
     assert sorted(cause["field"] for cause in status["details"]["causes"]) == [".data.A", ".data.B", ".data.C"]
 
@@ -272,7 +274,10 @@ def test_a_scale_is_owned_through_its_subresource(ns: Space) -> None:
 def test_what_kubectl_apply_made_conflicts_until_forced(ns: Space) -> None:
     ns.make("deployments", _deployment({"A": "1"}), fieldManager="kubectl-client-side-apply")
     status = ns.apply("deployments", _deployment({"A": "2"}), "one").refused(409, "Conflict")
-    assert status["message"] == f'Apply failed with 1 conflict: conflict with "kubectl-client-side-apply" using apps/v1: {_A}'
+    assert (
+        status["message"]
+        == f'Apply failed with 1 conflict: conflict with "kubectl-client-side-apply" using apps/v1: {_A}'
+    )
     assert _env(ns.apply("deployments", _deployment({"A": "2"}), "one", force=True).ok(200)) == {"A": "2"}
 
 
@@ -321,7 +326,9 @@ def test_a_replace_removes_what_others_added(ns: Space) -> None:
 
 def test_apply_through_the_status_door_leaves_the_rest(ns: Space) -> None:
     ns.make("deployments", deployment(paused=True))
-    until("the controller has seen it", lambda: ns.get("deployments", "web").get("status", {}).get("observedGeneration"))
+    until(
+        "the controller has seen it", lambda: ns.get("deployments", "web").get("status", {}).get("observedGeneration")
+    )
     condition = {"type": "Example", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z",
                  "lastUpdateTime": "2026-01-01T00:00:00Z", "reason": "Why", "message": "because"}  # fmt: skip
     body = ns.filled("deployments", {"metadata": {"name": "web"}, "status": {"conditions": [condition]}})

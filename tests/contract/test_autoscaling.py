@@ -6,12 +6,26 @@ from typing import Any
 
 import pytest
 
-from tests.contract.bodies import SLEEP, autoscaler, budget, condition, container, cpu_metric, deployment, is_ready, managers, pod
+from tests.contract.bodies import (
+    SLEEP,
+    autoscaler,
+    budget,
+    condition,
+    container,
+    cpu_metric,
+    deployment,
+    is_ready,
+    managers,
+    pod,
+)
 from tests.contract.client import Client, Obj, until
 from tests.contract.conftest import REAL
 from tests.contract.space import Space
 
-_BUSY = SLEEP.replace("time.sleep(3600)", "\nwhile True:\n    end = time.monotonic() + 0.02\n    while time.monotonic() < end: pass\n    time.sleep(0.08)")
+_BUSY = SLEEP.replace(
+    "time.sleep(3600)",
+    "\nwhile True:\n    end = time.monotonic() + 0.02\n    while time.monotonic() < end: pass\n    time.sleep(0.08)",
+)
 _METRICS = "/apis/metrics.k8s.io/v1beta1"
 _LONG = 300.0  # seconds: metrics are measured twice a minute at best, and then the autoscaler looks
 
@@ -84,7 +98,13 @@ def test_an_autoscaler_needs_requests(podns: Space, measured: None) -> None:
     podns.make("horizontalpodautoscalers", autoscaler())
     found = _condition(podns, "ScalingActive", "FailedGetResourceMetric")
     assert found["status"] == "False"
-    until("it says what is missing", lambda: "missing request for cpu in container main of Pod" in condition(_hpa(podns), "ScalingActive")["message"], _LONG)
+    until(
+        "it says what is missing",
+        lambda: (
+            "missing request for cpu in container main of Pod" in condition(_hpa(podns), "ScalingActive")["message"]
+        ),
+        _LONG,
+    )
 
 
 @pytest.mark.slow
@@ -95,7 +115,10 @@ def test_an_autoscaler_scales_what_is_busy_up_to_its_maximum(podns: Space, measu
     event = podns.event("web", "SuccessfulRescale")
     assert event["message"] == "New size: 2; reason: cpu resource utilization (percentage of request) above target"
     found = _condition(podns, "ScalingLimited", "TooManyReplicas")
-    assert (found["status"], found["message"]) == ("True", "the desired replica count is more than the maximum replica count")
+    assert (found["status"], found["message"]) == (
+        "True",
+        "the desired replica count is more than the maximum replica count",
+    )
     found = _condition(podns, "ScalingActive", "ValidMetricFound")
     assert found["status"] == "True"
     assert "from cpu resource utilization (percentage of request)" in found["message"]
@@ -168,7 +191,9 @@ def test_a_budget_counts(podns: Space, spec: Obj, allowed: int, desired: int) ->
     podns.make("poddisruptionbudgets", budget(**spec))
     _status(podns, disruptionsAllowed=allowed, desiredHealthy=desired, currentHealthy=2, expectedPods=2)
     found = condition(podns.get("poddisruptionbudgets", "web"), "DisruptionAllowed")
-    assert (found["status"], found["reason"]) == (("True", "SufficientPods") if allowed else ("False", "InsufficientPods"))
+    assert (found["status"], found["reason"]) == (
+        ("True", "SufficientPods") if allowed else ("False", "InsufficientPods")
+    )
 
 
 def _evict(ns: Space, name: str, **query: Any) -> Any:

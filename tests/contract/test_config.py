@@ -75,8 +75,9 @@ def test_what_is_optional_may_be_missing(podns: Space) -> None:
 
 def test_fields_of_the_pod(podns: Space) -> None:
     env = [
-        field_env("T_NAME", "metadata.name"), field_env("T_SPACE", "metadata.namespace"), field_env("T_UID", "metadata.uid"),
-        field_env("T_LABEL", "metadata.labels['part']"), field_env("T_NOTE", "metadata.annotations['note']"),
+        field_env("T_NAME", "metadata.name"), field_env("T_SPACE", "metadata.namespace"),
+        field_env("T_UID", "metadata.uid"), field_env("T_LABEL", "metadata.labels['part']"),
+        field_env("T_NOTE", "metadata.annotations['note']"),
         field_env("T_IP", "status.podIP"), field_env("T_NODE", "spec.nodeName"), field_env("T_HOST", "status.hostIP"),
         field_env("T_ACCOUNT", "spec.serviceAccountName"),
     ]  # fmt: skip
@@ -113,7 +114,10 @@ def test_a_value_can_use_those_before_it(podns: Space) -> None:
 
 
 def test_arguments_can_use_values(podns: Space) -> None:
-    assert _told(podns, env=[{"name": "T_A", "value": "1"}], args=["--a=$(T_A)", "$$(T_A)", "b c"])[-1] == "args --a=1 $(T_A) b c"
+    assert (
+        _told(podns, env=[{"name": "T_A", "value": "1"}], args=["--a=$(T_A)", "$$(T_A)", "b c"])[-1]
+        == "args --a=1 $(T_A) b c"
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,7 +148,13 @@ def test_what_is_missing_is_named(podns: Space, env: Obj, text: str) -> None:
 
 def test_what_was_missing_can_come(podns: Space) -> None:
     podns.make("pods", pod("p", container(env=[{"name": "T_A", **_from("configMapKeyRef", "c", "A")}])))
-    until("it is missed", lambda: status_of(podns.get("pods", "p")).get("state", {}).get("waiting", {}).get("message") == 'configmap "c" not found')
+    until(
+        "it is missed",
+        lambda: (
+            status_of(podns.get("pods", "p")).get("state", {}).get("waiting", {}).get("message")
+            == 'configmap "c" not found'
+        ),
+    )
     podns.make("configmaps", config("c", A="1"))
     found = podns.pod_when("p", "is ready", lambda p: is_true(p, "Ready"))
     assert status_of(found)["restartCount"] == 0
@@ -153,7 +163,14 @@ def test_what_was_missing_can_come(podns: Space) -> None:
 def test_a_restart_reads_the_map_anew(podns: Space) -> None:
     """Which is why a pod of the old release that restarts runs with the new values."""
     podns.make("configmaps", config("c", A="old"))
-    code = "import os, signal, sys, time\nprint('told', os.environ['T_A'], flush=True)\nif os.environ['T_A'] == 'old':\n    time.sleep(2)\n    sys.exit(1)\n" + SLEEP
+    code = """
+import os, sys, time
+print("told", os.environ["T_A"], flush=True)
+if os.environ["T_A"] == "old":
+    time.sleep(2)
+    sys.exit(1)
+"""
+    code += SLEEP
     podns.make("pods", pod("p", container(code, env=[{"name": "T_A", **_from("configMapKeyRef", "c", "A")}])))
     podns.logged("p", "told old")
     podns.patch("configmaps", "c", {"data": {"A": "new"}}).ok(200)

@@ -19,7 +19,10 @@ _PERCENT = [{"type": "Percent", "value": 100, "periodSeconds": 15}]
 
 def _plain() -> Obj:
     """A Deployment with as little as will do."""
-    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "example.test/i:1"}]}}
+    template = {
+        "metadata": {"labels": {"a": "b"}},
+        "spec": {"containers": [{"name": "c", "image": "example.test/i:1"}]},
+    }
     spec = {"paused": True, "selector": {"matchLabels": {"a": "b"}}, "template": template}
     return {"metadata": {"name": "web"}, "spec": spec}
 
@@ -97,7 +100,8 @@ _FILLED: dict[str, tuple[str, Obj, tuple[str | int, ...], Any]] = {
     "service's families": ("services", service(), ("spec", "ipFamilyPolicy"), "SingleStack"),
     "service's internal traffic": ("services", service(), ("spec", "internalTrafficPolicy"), "Cluster"),
     "service port": (
-        "services", service(ports=[{"port": 80}]), ("spec", "ports"), [{"port": 80, "protocol": "TCP", "targetPort": 80}]),
+        "services", service(ports=[{"port": 80}]), ("spec", "ports"),
+        [{"port": 80, "protocol": "TCP", "targetPort": 80}]),
     "load balancer's traffic": (
         "services", service(type="LoadBalancer"), ("spec", "externalTrafficPolicy"), "Cluster"),
     "load balancer's node ports": (
@@ -133,7 +137,8 @@ _FILLED: dict[str, tuple[str, Obj, tuple[str | int, ...], Any]] = {
         {"requests.cpu": "1"}),
     "binding's group": (
         "rolebindings",
-        {"metadata": {"name": "b"}, "roleRef": {"kind": "Role", "name": "r"}, "subjects": [{"kind": "User", "name": "u"}]},
+        {"metadata": {"name": "b"}, "roleRef": {"kind": "Role", "name": "r"},
+         "subjects": [{"kind": "User", "name": "u"}]},
         ("subjects",), [{"kind": "User", "name": "u", "apiGroup": "rbac.authorization.k8s.io"}]),
 }  # fmt: skip
 
@@ -153,7 +158,11 @@ _LEFT_OUT: dict[str, tuple[str, Obj, tuple[str | int, ...]]] = {
     "budget's other number": ("poddisruptionbudgets", budget(minAvailable=1), ("spec", "maxUnavailable")),
     "lease's transitions": ("leases", lease(), ("spec", "leaseTransitions")),
     "autoscaler's behaviour": ("horizontalpodautoscalers", autoscaler(), ("spec", "behavior")),
-    "zero": ("deployments", deployment("web", container(readinessProbe=_HTTP)), (*_BOX, "readinessProbe", "initialDelaySeconds")),
+    "zero": (
+        "deployments",
+        deployment("web", container(readinessProbe=_HTTP)),
+        (*_BOX, "readinessProbe", "initialDelaySeconds"),
+    ),
     "false": ("deployments", deployment(paused=False), ("spec", "paused")),
     "no minimum": ("deployments", deployment(minReadySeconds=0), ("spec", "minReadySeconds")),
     "account's tokens": ("serviceaccounts", {"metadata": {"name": "a"}}, ("automountServiceAccountToken",)),
@@ -170,7 +179,10 @@ def test_the_server_does_not_fill_in(ns: Space, case: str) -> None:
 
 
 def test_a_pods_requests_follow_its_limits(podns: Space) -> None:
-    body = {"metadata": {"name": "p"}, "spec": {"containers": [container(resources={"limits": {"cpu": "1", "memory": "1Gi"}})]}}
+    body = {
+        "metadata": {"name": "p"},
+        "spec": {"containers": [container(resources={"limits": {"cpu": "1", "memory": "1Gi"}})]},
+    }
     made = podns.post("pods", body, dryRun="All").ok(201)
     assert made["spec"]["containers"][0]["resources"]["requests"] == {"cpu": "1", "memory": "1Gi"}
 
@@ -181,7 +193,9 @@ def test_a_pod_gets_an_account_tolerations_and_a_priority(podns: Space) -> None:
     assert spec["serviceAccountName"] == "default"
     assert spec["enableServiceLinks"] is True
     assert spec["preemptionPolicy"] == "PreemptLowerPriority"
-    tolerated = {t.get("key"): (t["operator"], t.get("effect"), t.get("tolerationSeconds")) for t in spec["tolerations"]}
+    tolerated = {
+        t.get("key"): (t["operator"], t.get("effect"), t.get("tolerationSeconds")) for t in spec["tolerations"]
+    }
     for taint in ("not-ready", "unreachable"):
         assert tolerated[f"node.kubernetes.io/{taint}"] == ("Exists", "NoExecute", 300)
     assert made["status"]["phase"] == "Pending"

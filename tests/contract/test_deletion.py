@@ -52,7 +52,11 @@ def test_a_namespace_that_goes_takes_nothing_new(ns: Space) -> None:
     text = f"unable to create new content in namespace {ns.name} because it is being terminated"
     assert status["message"] == f'configmaps "new" is forbidden: {text}'
     assert status["details"]["causes"] == [
-        {"reason": "NamespaceTerminating", "message": f"namespace {ns.name} is being terminated", "field": "metadata.namespace"}
+        {
+            "reason": "NamespaceTerminating",
+            "message": f"namespace {ns.name} is being terminated",
+            "field": "metadata.namespace",
+        }
     ]
     ns.apply("configmaps", config("new"), dryRun="All").refused(403, "Forbidden", text)
 

@@ -116,7 +116,10 @@ def test_a_pod_that_is_deleted_is_replaced(podns: Space) -> None:
     _done(podns)
     (pod,) = podns.list("pods")
     podns.delete("pods", pod["metadata"]["name"], gracePeriodSeconds=0).ok(200)
-    until("there is another", lambda: any(is_ready(p) for p in podns.list("pods") if p["metadata"]["uid"] != pod["metadata"]["uid"]))
+    until(
+        "there is another",
+        lambda: any(is_ready(p) for p in podns.list("pods") if p["metadata"]["uid"] != pod["metadata"]["uid"]),
+    )
 
 
 @pytest.mark.parametrize("how", ["spec", "patch", "replace"])
@@ -133,7 +136,10 @@ def test_a_deployment_is_scaled(podns: Space, how: str) -> None:
             scale = podns.api.get(path).ok(200)
             podns.api.put(path, {**scale, "spec": {"replicas": size}}).ok(200)
         _done(podns)
-        until(f"{size} pods are left", lambda size=size: len([p for p in podns.list("pods") if "deletionTimestamp" not in p["metadata"]]) == size)
+        until(
+            f"{size} pods are left",
+            lambda size=size: len([p for p in podns.list("pods") if "deletionTimestamp" not in p["metadata"]]) == size,
+        )
     assert len(podns.list("replicasets")) == 1
 
 
@@ -198,7 +204,11 @@ def test_an_old_template_takes_its_old_replica_set_up_again(podns: Space) -> Non
     before = {rs["metadata"]["name"] for rs in podns.list("replicasets")}
     old = _sets(podns)["1"]["metadata"]["name"]
     body = podns.get("deployments", "web")
-    podns.api.patch(podns.path("deployments", "web"), [{"op": "replace", "path": "/spec/template", "value": first}], "application/json-patch+json").ok(200)
+    podns.api.patch(
+        podns.path("deployments", "web"),
+        [{"op": "replace", "path": "/spec/template", "value": first}],
+        "application/json-patch+json",
+    ).ok(200)
     found = _done(podns)
     assert found["metadata"]["annotations"][_REVISION] == "3"
     assert found["metadata"]["uid"] == body["metadata"]["uid"]
@@ -398,7 +408,9 @@ def test_a_paused_deployment_still_scales(podns: Space) -> None:
 
 @pytest.mark.slow
 def test_a_rollout_gives_up_at_its_deadline(podns: Space) -> None:
-    podns.make("deployments", deployment("web", container(readinessProbe=_NEVER), replicas=1, progressDeadlineSeconds=5))
+    podns.make(
+        "deployments", deployment("web", container(readinessProbe=_NEVER), replicas=1, progressDeadlineSeconds=5)
+    )
     found = until("the deadline is over", lambda: _reason(podns, "ProgressDeadlineExceeded"))
     progress = condition(found, "Progressing")
     assert progress["status"] == "False"

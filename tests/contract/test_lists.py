@@ -58,7 +58,9 @@ def test_a_selector_of_a_pods_fields(podns: Space) -> None:
 
 def test_a_field_that_cannot_be_selected_is_told(ns: Space) -> None:
     answer = ns.api.get(ns.path("configmaps"), fieldSelector="data.x=1")
-    answer.refused(400, "BadRequest", '"data.x" is not a known field selector: only "metadata.name", "metadata.namespace"')
+    answer.refused(
+        400, "BadRequest", '"data.x" is not a known field selector: only "metadata.name", "metadata.namespace"'
+    )
 
 
 def test_a_label_selector_that_cannot_be_parsed_is_told(ns: Space) -> None:
@@ -114,7 +116,9 @@ def test_a_page_without_a_selector_counts_what_remains(ns: Space) -> None:
 
 
 def test_a_continue_token_that_is_none_is_a_bad_request(ns: Space) -> None:
-    ns.api.get(ns.path("configmaps"), limit=1, **{"continue": "nonsense!"}).refused(400, "BadRequest", "continue key is not valid")
+    ns.api.get(ns.path("configmaps"), limit=1, **{"continue": "nonsense!"}).refused(
+        400, "BadRequest", "continue key is not valid"
+    )
 
 
 # --- watches ----------------------------------------------------------------------------------------------------------

@@ -128,7 +128,9 @@ def test_strategic_deletes_a_container_by_name(ns: Space) -> None:
 
 def test_strategic_merges_env_by_name(ns: Space) -> None:
     ns.make("deployments", deployment("web", container(env=[{"name": "A", "value": "1"}, {"name": "B", "value": "2"}])))
-    patch = _in_container(env=[{"name": "B", "value": "3"}, {"name": "A", "$patch": "delete"}, {"name": "C", "value": "4"}])
+    patch = _in_container(
+        env=[{"name": "B", "value": "3"}, {"name": "A", "$patch": "delete"}, {"name": "C", "value": "4"}]
+    )
     done = ns.patch("deployments", "web", patch, STRATEGIC).ok(200)
     values = {e["name"]: e.get("value") for e in _main(done)["env"]}
     assert values == {"POD_IP": None, "HOSTNAME_OF_POD": None, "B": "3", "C": "4"}
@@ -142,13 +144,19 @@ def test_strategic_replaces_a_list_without_a_merge_key(ns: Space) -> None:
 def test_strategic_merges_container_ports_by_number(ns: Space) -> None:
     ns.make("deployments", deployment("web", container(ports=[{"containerPort": 8080, "name": "http"}])))
     patch = _in_container(ports=[{"containerPort": 8080, "name": "web"}, {"containerPort": 9090}])
-    ports = {p["containerPort"]: p.get("name") for p in _main(ns.patch("deployments", "web", patch, STRATEGIC).ok(200))["ports"]}
+    ports = {
+        p["containerPort"]: p.get("name")
+        for p in _main(ns.patch("deployments", "web", patch, STRATEGIC).ok(200))["ports"]
+    }
     assert ports == {8080: "web", 9090: None}
 
 
 def test_strategic_merges_volumes_and_mounts(ns: Space) -> None:
     mounts = [{"name": "a", "mountPath": "/a"}]
-    ns.make("deployments", deployment("web", container(volumeMounts=mounts), pods={"volumes": [{"name": "a", "emptyDir": {}}]}))
+    ns.make(
+        "deployments",
+        deployment("web", container(volumeMounts=mounts), pods={"volumes": [{"name": "a", "emptyDir": {}}]}),
+    )
     patch = _in_container(volumeMounts=[{"name": "b", "mountPath": "/b"}])
     patch["spec"]["template"]["spec"]["volumes"] = [{"name": "b", "emptyDir": {}}]
     done = ns.patch("deployments", "web", patch, STRATEGIC).ok(200)
@@ -176,7 +184,9 @@ def test_strategic_retains_the_keys_that_it_names(ns: Space) -> None:
 
 def test_strategic_orders_a_list_as_told(ns: Space) -> None:
     ns.make("deployments", deployment("web", container(), container(name="other")))
-    patch: Obj = {"spec": {"template": {"spec": {"$setElementOrder/containers": [{"name": "other"}, {"name": "main"}]}}}}
+    patch: Obj = {
+        "spec": {"template": {"spec": {"$setElementOrder/containers": [{"name": "other"}, {"name": "main"}]}}}
+    }
     patch["spec"]["template"]["spec"]["containers"] = [{"name": "other"}, {"name": "main"}]
     done = ns.patch("deployments", "web", patch, STRATEGIC).ok(200)
     assert _names(done["spec"]["template"]["spec"]["containers"]) == ["other", "main"]
@@ -204,7 +214,10 @@ def test_strategic_merges_service_ports_by_port(ns: Space) -> None:
     ns.make("services", service())
     patch = {"spec": {"ports": [{"port": 80, "targetPort": 9090}, {"name": "more", "port": 81}]}}
     done = ns.patch("services", "web", patch, STRATEGIC).ok(200)
-    assert {p["port"]: (p["name"], p["targetPort"]) for p in done["spec"]["ports"]} == {80: ("http", 9090), 81: ("more", 81)}
+    assert {p["port"]: (p["name"], p["targetPort"]) for p in done["spec"]["ports"]} == {
+        80: ("http", 9090),
+        81: ("more", 81),
+    }
 
 
 # --- all of them ------------------------------------------------------------------------------------------------------

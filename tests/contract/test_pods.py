@@ -96,12 +96,6 @@ def test_a_pod_that_never_restarts_ends_as_its_container(podns: Space, code: int
     assert status_of(found)["restartCount"] == 0
 
 
-def test_a_signal_ends_a_container_with_128_and_its_number(podns: Space) -> None:
-    code = "import os, signal, subprocess, sys; sys.exit(128 - subprocess.call([sys.executable, '-c', 'import os; os.kill(os.getpid(), 9)']))"
-    podns.make("pods", pod("p", container(code), restartPolicy="Never"))
-    assert _terminated(_finished(podns))["exitCode"] == 137
-
-
 def test_on_failure_restarts_until_success(podns: Space) -> None:
     code = """
 import pathlib, sys
@@ -177,7 +171,10 @@ def test_an_image_that_is_not_there(podns: Space) -> None:
     assert [reason for reason in seen if reason != "ContainerCreating"] == ["ErrImagePull", "ImagePullBackOff"]
     assert found["status"]["phase"] == "Pending"
     assert f'Back-off pulling image "{image}"' in _waiting(found)["message"]
-    events = until("events tell of it", lambda: (e := podns.events("p")) and {"Failed", "BackOff"} <= {x["reason"] for x in e} and e)
+    events = until(
+        "events tell of it",
+        lambda: (e := podns.events("p")) and {"Failed", "BackOff"} <= {x["reason"] for x in e} and e,
+    )
     texts = [event["message"] for event in events if event["reason"] == "Failed"]
     assert any(text.startswith(f'Failed to pull image "{image}"') for text in texts)
     assert "Error: ErrImagePull" in texts
@@ -206,11 +203,16 @@ def test_a_command_that_is_not_there_is_tried_again(podns: Space) -> None:
 
     def tried(found: Obj) -> bool:
         last = status_of(found).get("lastState", {}).get("terminated", {})
-        return last.get("reason") == "StartError" and _waiting(found).get("reason") in ("RunContainerError", "CrashLoopBackOff")
+        return last.get("reason") == "StartError" and _waiting(found).get("reason") in (
+            "RunContainerError",
+            "CrashLoopBackOff",
+        )
 
     podns.pod_when("p", "was tried again", tried)
     event = podns.event("p", "Failed")
-    assert event["message"].startswith("Error: failed to create containerd task") or "/absent/command" in event["message"]
+    assert (
+        event["message"].startswith("Error: failed to create containerd task") or "/absent/command" in event["message"]
+    )
 
 
 def test_a_pod_that_fits_nowhere_stays_pending(podns: Space) -> None:
@@ -285,7 +287,10 @@ def test_an_init_container_that_fails_is_restarted(podns: Space) -> None:
 
 def _three_lines(podns: Space) -> None:
     code = "import sys\nprint('one')\nprint('two', file=sys.stderr, flush=True)\nprint('three', flush=True)\n"
-    podns.make("pods", pod("p", container(f"import sys\nsys.stdout.reconfigure(line_buffering=True)\n{code}"), restartPolicy="Never"))
+    podns.make(
+        "pods",
+        pod("p", container(f"import sys\nsys.stdout.reconfigure(line_buffering=True)\n{code}"), restartPolicy="Never"),
+    )
     _finished(podns)
 
 
@@ -295,7 +300,13 @@ def test_a_log_holds_both_streams_in_order(podns: Space) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "text"), [({"tailLines": 1}, "three\n"), ({"tailLines": 0}, ""), ({"limitBytes": 5}, "one\nt"), ({"sinceSeconds": 3600}, "one\ntwo\nthree\n")]
+    ("query", "text"),
+    [
+        ({"tailLines": 1}, "three\n"),
+        ({"tailLines": 0}, ""),
+        ({"limitBytes": 5}, "one\nt"),
+        ({"sinceSeconds": 3600}, "one\ntwo\nthree\n"),
+    ],
 )
 def test_a_part_of_a_log(podns: Space, query: Obj, text: str) -> None:
     _three_lines(podns)
@@ -337,7 +348,12 @@ def test_there_is_no_log_of_a_container_before_the_first(podns: Space) -> None:
 
 def test_a_log_of_one_of_several_containers(podns: Space) -> None:
     first = {**_says("first"), "name": "first"}
-    podns.make("pods", pod("p", {**_says("a"), "name": "a"}, {**_says("b"), "name": "b"}, initContainers=[first], restartPolicy="Never"))
+    podns.make(
+        "pods",
+        pod(
+            "p", {**_says("a"), "name": "a"}, {**_says("b"), "name": "b"}, initContainers=[first], restartPolicy="Never"
+        ),
+    )
     _finished(podns)
     assert [podns.logs("p", container=name) for name in ("a", "b", "first")] == ["a\n", "b\n", "first\n"]
     answer = podns.api.get(podns.path("pods", "p", "log"))
@@ -464,9 +480,9 @@ def _followed(ns: Space, name: str) -> tuple[threading.Thread, list[str]]:
 
 
 def test_pre_stop_comes_before_the_signal(podns: Space) -> None:
-    code = SERVE.replace("def do_GET(self):", "def do_GET(self):\n        print('asked for', self.path, flush=True)").replace(
-        "lambda *_: os._exit(0)", "lambda *_: (print('told to stop', flush=True), os._exit(0))"
-    )
+    code = SERVE.replace(
+        "def do_GET(self):", "def do_GET(self):\n        print('asked for', self.path, flush=True)"
+    ).replace("lambda *_: os._exit(0)", "lambda *_: (print('told to stop', flush=True), os._exit(0))")
     hook = {"preStop": {"httpGet": {"path": "/before", "port": 8080}}}
     podns.make("pods", pod("p", container(code, lifecycle=hook), terminationGracePeriodSeconds=20))
     podns.logged("p", "serving")

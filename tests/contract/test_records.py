@@ -17,7 +17,9 @@ def test_a_lease_keeps_microseconds(ns: Space) -> None:
 
 
 def test_a_lease_fills_microseconds_up(ns: Space) -> None:
-    assert ns.make("leases", lease(renewTime="2026-01-01T00:00:00Z"))["spec"]["renewTime"] == "2026-01-01T00:00:00.000000Z"
+    assert (
+        ns.make("leases", lease(renewTime="2026-01-01T00:00:00Z"))["spec"]["renewTime"] == "2026-01-01T00:00:00.000000Z"
+    )
 
 
 def test_a_lease_with_a_time_that_is_none_is_refused(ns: Space) -> None:
@@ -26,7 +28,9 @@ def test_a_lease_with_a_time_that_is_none_is_refused(ns: Space) -> None:
 
 def test_two_cannot_create_the_same_lease(ns: Space) -> None:
     ns.make("leases", lease(holder="a"))
-    ns.post("leases", lease(holder="b")).refused(409, "AlreadyExists", 'leases.coordination.k8s.io "lock" already exists')
+    ns.post("leases", lease(holder="b")).refused(
+        409, "AlreadyExists", 'leases.coordination.k8s.io "lock" already exists'
+    )
     assert ns.get("leases", "lock")["spec"]["holderIdentity"] == "a"
 
 
@@ -73,7 +77,8 @@ def _event(ns: Space, name: str = "note", **fields: object) -> Obj:
     about = {"apiVersion": "v1", "kind": "ConfigMap", "name": "config", "namespace": ns.name}
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
-        "metadata": {"name": name}, "involvedObject": about, "type": "Warning", "reason": "Noticed", "message": "look here",
+        "metadata": {"name": name}, "involvedObject": about, "type": "Warning", "reason": "Noticed",
+        "message": "look here",
         "firstTimestamp": now, "lastTimestamp": now, "count": 1, "source": {"component": "contract"}, **fields,
     }  # fmt: skip
 
@@ -85,7 +90,9 @@ def test_an_event_is_found_by_what_it_is_about(ns: Space) -> None:
     assert [e["metadata"]["name"] for e in ns.events("config")] == ["note"]
     assert [e["metadata"]["name"] for e in ns.events("config", "Noticed")] == ["note"]
     assert ns.events("config", "Ignored") == []
-    assert [e["metadata"]["name"] for e in ns.list("events", fieldSelector="type=Warning,involvedObject.kind=ConfigMap")] == ["note", "other"]
+    assert [
+        e["metadata"]["name"] for e in ns.list("events", fieldSelector="type=Warning,involvedObject.kind=ConfigMap")
+    ] == ["note", "other"]
 
 
 def test_an_event_has_a_second_view(ns: Space) -> None:

@@ -234,7 +234,11 @@ def test_a_load_balancer_answers_at_its_address(podns: Space) -> None:
 
     def ask() -> str:
         try:
-            return pool.request("GET", f"http://{address}:{port}/", headers={"Connection": "close"}).data.decode().split()[0]
+            return (
+                pool.request("GET", f"http://{address}:{port}/", headers={"Connection": "close"})
+                .data.decode()
+                .split()[0]
+            )
         except urllib3.exceptions.HTTPError:
             return ""
 

@@ -16,7 +16,9 @@ from tests.contract.space import Space
 _UNKNOWN = {
     "at the top": (("nonsense",), 1, "nonsense"),
     "in the spec": (("spec", "nonsense"), 1, "spec.nonsense"),
-    "in a list": (("spec", "template", "spec", "containers", 0, "imagee"), "x", "spec.template.spec.containers[0].imagee"),
+    "in a list": (
+        ("spec", "template", "spec", "containers", 0, "imagee"), "x",
+        "spec.template.spec.containers[0].imagee"),
     "in a struct of a list": (
         ("spec", "template", "spec", "containers", 0, "resources", "limit"), {"cpu": "1"},
         "spec.template.spec.containers[0].resources.limit",
@@ -149,7 +151,9 @@ _LABEL = "a valid label must be an empty string or consist of"
 _WRONG: dict[str, tuple[str, Obj, str, str]] = {
     "label value": ("configmaps", config(labels={"a": "b c"}), "metadata.labels", _LABEL),
     "label key": ("configmaps", config(labels={"a b": "c"}), "metadata.labels", "name part must consist of"),
-    "annotation key": ("configmaps", _named(config(), annotations={"a b": "c"}), "metadata.annotations", "must consist of"),
+    "annotation key": (
+        "configmaps", _named(config(), annotations={"a b": "c"}), "metadata.annotations",
+        "must consist of"),
     "annotations too large": (
         "configmaps", _named(config(), annotations={"a": "x" * 270_000}), "metadata.annotations", "262144 bytes"),
     "replicas": ("deployments", deployment(replicas=-1), "spec.replicas", _AT_LEAST_0),
@@ -157,15 +161,22 @@ _WRONG: dict[str, tuple[str, Obj, str, str]] = {
         "deployments", deployment(selector={"matchLabels": {"app": "other"}}), "spec.template.metadata.labels",
         "`selector` does not match template `labels`"),
     "no selector": ("deployments", _without(deployment(), "spec", "selector"), "spec.selector", "Required value"),
-    "empty selector": ("deployments", deployment(selector={}), "spec.selector", "empty selector is invalid for deployment"),
+    "empty selector": (
+        "deployments", deployment(selector={}), "spec.selector",
+        "empty selector is invalid for deployment"),
     "no containers": ("deployments", _pod(containers=[]), f"{_SPEC}.containers", "Required value"),
     "container twice": (
-        "deployments", deployment("web", container(), container()), f"{_SPEC}.containers[1].name", 'Duplicate value: "main"'),
+        "deployments", deployment("web", container(), container()), f"{_SPEC}.containers[1].name",
+        'Duplicate value: "main"'),
     "container name": ("deployments", _box(name="Main_"), f"{_BOX}.name", "a lowercase RFC 1123 label must consist of"),
     "no image": ("deployments", _box(image=""), f"{_BOX}.image", "Required value"),
-    "image with spaces": ("deployments", _box(image=" x:1"), f"{_BOX}.image", "must not have leading or trailing whitespace"),
+    "image with spaces": (
+        "deployments", _box(image=" x:1"), f"{_BOX}.image",
+        "must not have leading or trailing whitespace"),
     "pull policy": ("deployments", _box(imagePullPolicy="Sometimes"), f"{_BOX}.imagePullPolicy", "Unsupported value"),
-    "restart policy": ("deployments", _pod(restartPolicy="Never"), f"{_SPEC}.restartPolicy", 'supported values: "Always"'),
+    "restart policy": (
+        "deployments", _pod(restartPolicy="Never"), f"{_SPEC}.restartPolicy",
+        'supported values: "Always"'),
     "container port": (
         "deployments", _box(ports=[{"containerPort": 70000}]), f"{_BOX}.ports[0].containerPort", _RANGE),
     "port name": (
@@ -178,7 +189,8 @@ _WRONG: dict[str, tuple[str, Obj, str, str]] = {
         "deployments", _box(volumeMounts=[{"name": "v", "mountPath": "/v"}]), f"{_BOX}.volumeMounts[0].name",
         'Not found: "v"'),
     "volume twice": (
-        "deployments", _pod(volumes=[{"name": "v", "emptyDir": {}}] * 2), f"{_SPEC}.volumes[1].name", "Duplicate value"),
+        "deployments", _pod(volumes=[{"name": "v", "emptyDir": {}}] * 2), f"{_SPEC}.volumes[1].name",
+        "Duplicate value"),
     "volume of two kinds": (
         "deployments", _pod(volumes=[{"name": "v", "emptyDir": {}, "configMap": {"name": "c"}}]),
         f"{_SPEC}.volumes[0].configMap", "may not specify more than 1 volume type"),
@@ -198,23 +210,30 @@ _WRONG: dict[str, tuple[str, Obj, str, str]] = {
         "deployments", _box(readinessProbe={**_HTTP, "periodSeconds": -1}), f"{_BOX}.readinessProbe.periodSeconds",
         _AT_LEAST_0),
     "probe port": (
-        "deployments", _box(readinessProbe={"httpGet": {"path": "/", "port": 0}}), f"{_BOX}.readinessProbe.httpGet.port",
+        "deployments", _box(readinessProbe={"httpGet": {"path": "/", "port": 0}}),
+        f"{_BOX}.readinessProbe.httpGet.port",
         _RANGE),
     "env with two sources": (
         "deployments",
         _box(env=[{"name": "A", "value": "1", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}]),
         f"{_BOX}.env[2].valueFrom", "may not be specified when `value` is not empty"),
-    "env without name": ("deployments", _box(env=[{"name": "", "value": "1"}]), f"{_BOX}.env[2].name", "Required value"),
+    "env without name": (
+        "deployments", _box(env=[{"name": "", "value": "1"}]), f"{_BOX}.env[2].name",
+        "Required value"),
     "surge and unavailable 0": (
-        "deployments", _rolling(0, 0), "spec.strategy.rollingUpdate.maxUnavailable", "may not be 0 when `maxSurge` is 0"),
+        "deployments", _rolling(0, 0), "spec.strategy.rollingUpdate.maxUnavailable",
+        "may not be 0 when `maxSurge` is 0"),
     "unavailable above 100%": (
-        "deployments", _rolling(1, "150%"), "spec.strategy.rollingUpdate.maxUnavailable", "must not be greater than 100%"),
+        "deployments", _rolling(1, "150%"), "spec.strategy.rollingUpdate.maxUnavailable",
+        "must not be greater than 100%"),
     "surge that is no percent": ("deployments", _rolling("some", 0), "spec.strategy.rollingUpdate.maxSurge", _PERCENT),
     "negative surge": ("deployments", _rolling(-1, 0), "spec.strategy.rollingUpdate.maxSurge", _AT_LEAST_0),
     "rolling update of Recreate": (
         "deployments", deployment(strategy={"type": "Recreate", "rollingUpdate": {"maxSurge": 1}}),
         "spec.strategy.rollingUpdate", "may not be specified when strategy `type` is 'Recreate'"),
-    "strategy": ("deployments", deployment(strategy={"type": "BlueGreen"}), "", 'supported values: "Recreate", "RollingUpdate"'),
+    "strategy": (
+        "deployments", deployment(strategy={"type": "BlueGreen"}), "",
+        'supported values: "Recreate", "RollingUpdate"'),
     "deadline before ready": (
         "deployments", deployment(minReadySeconds=5, progressDeadlineSeconds=5), "spec.progressDeadlineSeconds",
         "must be greater than minReadySeconds"),
@@ -313,7 +332,8 @@ def test_a_deployment_keeps_its_selector(ns: Space) -> None:
     patch = {"spec": {"selector": {"matchLabels": other}, "template": {"metadata": {"labels": other}}}}
     status = ns.patch("deployments", "web", patch).refused(422, "Invalid")
     assert status["message"] == (
-        'Deployment.apps "web" is invalid: spec.selector: Invalid value: {"matchLabels":{"app":"other"}}: field is immutable'
+        'Deployment.apps "web" is invalid: spec.selector: Invalid value: {"matchLabels":{"app":"other"}}:'
+        " field is immutable"
     )
 
 
