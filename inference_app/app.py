@@ -80,7 +80,7 @@ class App(FastAPI):
             gate.metrics.in_flight -= 1
         answer_headers.append((b"content-length", b"%d" % len(content)))
         answer_headers += gate.headers
-        self._closed(scope, headers, status, started, answer_headers, protocol.path, error)
+        self.finished(scope, headers, status, started, answer_headers, protocol.path, error)
         await send({"type": "http.response.start", "status": status, "headers": answer_headers})
         await send({"type": "http.response.body", "body": content})
 
@@ -93,13 +93,13 @@ class App(FastAPI):
                 headers = [*message.get("headers", ()), *self.gate.headers]
                 route = scope.get("route")
                 path = getattr(route, "path", "other")
-                self._closed(scope, dict(scope["headers"]), message["status"], started, headers, path, None)
+                self.finished(scope, dict(scope["headers"]), message["status"], started, headers, path, None)
                 message["headers"] = headers
             await send(message)
 
         await super().__call__(scope, receive, named)
 
-    def _closed(
+    def finished(
         self,
         scope: Scope,
         headers: dict[bytes, bytes],

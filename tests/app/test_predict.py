@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,47 @@ def test_another_content_type_is_refused(server: Process) -> None:
     answer = post(server, {"features": [MISSION]}, **{"content-type": "text/plain"})
     assert answer.status_code == 415
     assert answer.json()["detail"][0]["loc"] == ["header", "content-type"]
+
+
+def raw(server: Process, sent: bytes) -> bytes:
+    """All that comes back until the server closes."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        client.sendall(sent)
+        received = b""
+        while chunk := client.recv(65536):
+            received += chunk
+    return received
+
+
+def request(body: str, version: str = "1.1", **headers: str) -> bytes:
+    lines = [f"POST /predict HTTP/{version}", "host: x", f"content-length: {len(body)}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
+
+
+def test_pipelined_requests_are_answered_in_order(server: Process) -> None:
+    good, bad = table(ROW), table(TWELVE)
+    received = raw(server, request(good) + request(bad) + request(good) + request(good, connection="close"))
+    assert [part[:3] for part in received.split(b"HTTP/1.1 ")[1:]] == [b"200", b"422", b"200", b"200"]
+    assert received.count(b'"class_1"') == 3 and received.count(b"connection: close") == 1
+
+
+def test_every_way_to_send_a_request_gets_the_same_answer(server: Process) -> None:
+    good = table(ROW)
+    chunked = request("", connection="close").replace(b"content-length: 0", b"transfer-encoding: chunked")
+    chunked += f"{len(good):x}\r\n{good}\r\n0\r\n\r\n".encode()
+    padded = request(good + " " * 70_000, connection="close")
+    answers = [
+        raw(server, sent)
+        for sent in (
+            request(good, connection="close"),
+            request(good, version="1.0"),
+            request(good, connection="close", expect="100-continue"),
+            chunked,
+            padded,
+        )
+    ]
+    for answer in answers:
+        head, body = answer.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n").split(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n") and b"\r\nx-pod-name: pod-a" in head and b"\r\ndate: " in head
+        assert json.loads(body)["class_names"] == ["class_1"]
