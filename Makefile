@@ -61,8 +61,11 @@ molecule: model ## molecule scenarios on a sandbox: all, or make molecule SCENAR
 	tests/molecule.sh $(SCENARIO)
 
 .PHONY: check
-check: test setup-check ## every gate: make test, and what tests/check.sh lists
-	tests/check.sh
+check: test gates ## every gate: make test, and what tests/check.sh lists
+
+.PHONY: gates
+gates: model setup-check ## only what make check has beyond make test: all, or make gates GATE=sanity
+	tests/check.sh $(GATE)
 
 .PHONY: bench
 bench: model ## measure deploys and the server beside others, as ratios in one run

@@ -100,10 +100,42 @@ def reference() -> str:
     return "\n".join(lines)
 
 
+def troubleshooting() -> str:
+    """One entry per rule of the verdict, in the words that a user sees."""
+    tree = ast.parse((ROOT / "plugins/module_utils/verdict.py").read_text()).body
+    rules = next(
+        node.value
+        for node in tree
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "RULES"
+    )
+    assert isinstance(rules, ast.Tuple)
+    lines = [
+        "# Troubleshooting",
+        "",
+        "Written by `docs/generate.py` from the rules of the verdict: what a failed run says, and",
+    ]
+    lines += [
+        "what to do. The same line names the pod, and brings the exit code and the last log lines where there are any."
+    ]
+    seen = ""
+    for rule in rules.elts:
+        assert isinstance(rule, ast.Call)
+        cause, summary, hint = (ast.literal_eval(rule.args[index]) for index in (0, 4, 5))
+        if cause != seen:
+            lines += ["", f"## {cause}", ""]
+            seen = cause
+        lines.append(f"- **{summary[:1].upper()}{summary[1:]}.** {hint.rstrip('.')}.")
+    return "\n".join([*lines, ""])
+
+
 def pages() -> dict[Path, str]:
     """Every generated page and what it should hold."""
     roles = sorted(path for path in (ROOT / "roles").iterdir() if (path / "meta/argument_specs.yml").exists())
-    return {**{path / "README.md": role(path) for path in roles}, ROOT / "docs/reference.md": reference()}
+    return {
+        **{path / "README.md": role(path) for path in roles},
+        ROOT / "docs/reference.md": reference(),
+        ROOT / "docs/troubleshooting.md": troubleshooting(),
+    }
 
 
 if __name__ == "__main__":
