@@ -152,6 +152,8 @@ def _time(value: Json, digits: int, form: str) -> str:
             raise ValueError(value)
     except (ValueError, TypeError):
         raise WrongType(f'parsing time "{value}" as "{form}": cannot parse "{value}" as "2006"') from None
+    if digits and not re.search(r":\d\d\.\d{6}(Z|[+-]\d\d:\d\d)$", value):  # Go wants exactly these digits
+        raise WrongType(f'parsing time "{value}" as "{form}": cannot parse "{value[19:]}" as ".000000"')
     return then.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S" + (".%f" if digits else "") + "Z")
 
 

@@ -100,7 +100,7 @@ def test_readiness_comes_and_goes_without_a_restart(podns: Space) -> None:
 
 
 def test_a_liveness_probe_that_fails_restarts_the_container(podns: Space) -> None:
-    podns.make("pods", pod("p", _server(livenessProbe=_http("/status/500", failureThreshold=2))))
+    podns.make("pods", pod("p", _server(livenessProbe=_http("/status/500", initialDelaySeconds=2))))
     found = podns.pod_when("p", "was restarted", _restarted)
     assert found["metadata"]["uid"]
     texts = [event["message"] for event in podns.events("p", "Unhealthy")]

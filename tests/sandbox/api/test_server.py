@@ -286,7 +286,7 @@ def test_an_autoscaler_is_checked(cluster: Cluster, spec: Obj, field: str, messa
 
 def test_times_come_back_as_the_server_writes_them(cluster: Cluster) -> None:
     path = "/apis/coordination.k8s.io/v1/namespaces/work/leases"
-    lease = {"metadata": {"name": "l"}, "spec": {"renewTime": "2026-01-01T01:00:00+01:00"}}
+    lease = {"metadata": {"name": "l"}, "spec": {"renewTime": "2026-01-01T01:00:00.000000+01:00"}}
     assert cluster.make(path, lease)["spec"]["renewTime"] == "2026-01-01T00:00:00.000000Z"
     lease["spec"]["renewTime"] = "soon"
     assert cluster.http.post(path, json=lease).status_code == 400
