@@ -43,7 +43,7 @@ lint: setup ## ruff, mypy, yamllint, ansible-lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy plugins inference_app sandbox
 	$(BIN)/yamllint --strict .
-	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/ansible-lint --nocolor --quiet
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/ansible-lint --nocolor -q
 
 .PHONY: unit
 unit: model ## the tests that need no cluster

@@ -184,7 +184,6 @@ def _outside(bound: Obj, resources: Obj, type_: str) -> Iterator[str]:
             elif (quantity.parse(value) < least) if key == "min" else (quantity.parse(value) > least):
                 yield f"{text}, but {part} is {value}"
 
-
     for name, ratio in sorted((bound.get("maxLimitRequestRatio") or {}).items()):
         limit, request = (resources.get(part, {}).get(name) for part in ("limits", "requests"))
         if limit and request and (found := quantity.parse(limit) / quantity.parse(request)) > quantity.parse(ratio):
