@@ -71,7 +71,7 @@ class Lock:
                 who = held["spec"].get("holderIdentity")
                 raise InferenceError(
                     f"Release {self._name} is locked by {who}, renewed at {held['spec'].get('renewTime')}",
-                    hint=f"Wait for that run to end, or raise lock_timeout above {life} s: a dead run's lock is then taken",
+                    hint=f"Wait for that run to end, or raise lock_timeout above {life} s: then a dead lock is taken",
                     holder=who,
                 )
             on_wait(f"waiting for the lock held by {held['spec'].get('holderIdentity')}")
