@@ -29,7 +29,7 @@ needs() { # needs COMMAND HOW: ends the gate as "not run" when the command is no
 artifact() ( # the collection as users get it, unpacked where ansible-test accepts it
     rm -rf "$work/artifact"
     ansible-galaxy collection build --output-path "$work/artifact" . \
-        && ansible-galaxy collection install --no-deps -p "$work/artifact/collections" "$work"/artifact/*.tar.gz
+        && ansible-galaxy collection install --force --no-deps -p "$work/artifact/collections" "$work"/artifact/*.tar.gz
 )
 
 sanity() (
